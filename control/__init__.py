@@ -1,0 +1,28 @@
+"""The control plane: decides. Configuration, state, the admin API, the command line.
+
+It alone knows the other two planes, builds them, and hands each what it needs of the other. `run("penstock.yaml")` is
+the whole program; `Runtime` is for those who bring their own loop, and their own settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .process import run
+    from .runtime import Runtime
+
+__all__ = ["Runtime", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use (PEP 562): `penstock status` needs neither a web framework nor the planes."""
+    if name == "run":
+        from .process import run
+
+        return run
+    if name == "Runtime":
+        from .runtime import Runtime
+
+        return Runtime
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

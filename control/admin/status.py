@@ -1,0 +1,147 @@
+"""What `/status` says and `penstock status` shows: the state of everything, as plain JSON values.
+
+Health is told in ALB's states and reason codes (DescribeTargetHealth), so that a script which knows them can read ours.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..exits import host_port
+from ..version import VERSION
+
+if TYPE_CHECKING:
+    from ...dns.specs import InstanceSpec
+    from ...proxy.listener import Listener
+    from ...proxy.targets import Target, TargetGroup
+    from ..runtime import Runtime
+
+Json = dict[str, Any]
+
+# ALB's codes for the states that no health check decides.
+DEREGISTRATION = ("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress.")
+DISABLED = ("unavailable", "Target.HealthCheckDisabled", "Health checks are disabled for this target group.")
+REGISTRATION = ("initial", "Elb.RegistrationInProgress", "Target registration is in progress.")
+
+
+def status_of(runtime: Runtime) -> Json:
+    return {
+        "version": VERSION,
+        "process_id": os.getpid(),
+        "phase": runtime.phase,
+        "started_at": _timestamp(runtime.started_at),
+        "uptime_seconds": round(time.time() - runtime.started_at, 3),
+        "configuration": _configuration(runtime),
+        "listeners": [_listener(listener) for listener in runtime.proxy.listeners.values()],
+        "target_groups": [_target_group(group) for group in runtime.proxy.groups.values()],
+        "dns": _dns(runtime),
+    }
+
+
+def _configuration(runtime: Runtime) -> Json:
+    last = runtime.last_reload
+    return {
+        "applied_at": _timestamp(runtime.applied_at),
+        "reloads": dict(runtime.reloads),
+        "last_reload": None if last is None else {
+            "at": _timestamp(last.at),
+            "why": last.why,
+            "result": last.outcome,
+            "messages": list(last.messages),
+        },
+    }  # fmt: skip
+
+
+def _listener(listener: Listener) -> Json:
+    spec, counters = listener.spec, listener.counters
+    return {
+        "listener": spec.key,
+        "load_balancer": spec.load_balancer,
+        "protocol": spec.protocol,
+        "bound": host_port(*listener.bound),
+        "connections": counters.accepted,
+        "connections_active": counters.active,
+        "requests": counters.requests,
+        "denied": dict(counters.denied),
+        "failed": dict(counters.failed),
+        "bytes_in": counters.bytes_in,
+        "bytes_out": counters.bytes_out,
+    }
+
+
+def _target_group(group: TargetGroup) -> Json:
+    return {
+        "target_group": group.spec.name,
+        "protocol": group.spec.protocol,
+        "algorithm": group.spec.algorithm,
+        "targets": [_target(target) for target in group.targets],
+    }
+
+
+def _target(target: Target) -> Json:
+    return {
+        "target": target.spec.key,
+        "weight": target.spec.weight,
+        "zone": target.spec.zone,
+        "health": _health(target),
+        "in_flight": target.in_flight,
+        "requests": target.counters.requests,
+        "failed": dict(target.counters.failed),
+    }
+
+
+def _health(target: Target) -> Json:
+    record = target.health()
+    if target.draining:
+        state, reason, description = DEREGISTRATION
+    elif target.check_key is None:
+        state, reason, description = DISABLED
+    elif record is None:
+        state, reason, description = REGISTRATION
+    else:
+        since = round(max(0.0, time.monotonic() - record.since), 3)  # the table's clock is the monotonic one
+        return {
+            "state": record.state,
+            "reason": record.reason,
+            "description": record.description,
+            "for_seconds": since,
+        }
+    return {"state": state, "reason": reason, "description": description, "for_seconds": None}
+
+
+def _dns(runtime: Runtime) -> Json:
+    counters = runtime.dns.counters
+    return {
+        "listen": [host_port(*bound) for bound in runtime.dns.bound],
+        "services": _services(runtime),
+        "queries": sum(counters.queries.values()),
+        "responses": dict(counters.responses),
+        "dropped": dict(counters.dropped),
+        "forwarded": counters.forwarded,
+        "cache_hits": counters.cache_hits,
+    }
+
+
+def _services(runtime: Runtime) -> list[Json]:
+    def instance(spec: InstanceSpec) -> Json:
+        healthy = spec.health_key is None or runtime.health.is_healthy(spec.health_key)
+        return {"id": spec.id, "ip": spec.ip, "port": spec.port, "weight": spec.weight, "healthy": healthy}
+
+    namespaces = runtime.settings.dns.namespaces if runtime.settings else ()
+    return [
+        {
+            "names": [f"{service.name}.{zone}" for zone in namespace.names],
+            "records": {record: ttl for record, ttl in service.records},
+            "policy": service.policy,
+            "instances": [instance(spec) for spec in service.instances],
+        }
+        for namespace in namespaces
+        for service in namespace.services
+    ]
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,150 @@
+"""The command `penstock`. It reads arguments, calls, and turns what went wrong into a sentence and an exit code.
+
+Each command imports what it needs when it runs: `penstock --help` is there before a web framework would be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exits import CannotApply, ExitCode
+
+if TYPE_CHECKING:
+    from .config import Loaded
+
+app = typer.Typer(
+    help="A load balancer and DNS server for service discovery, configured by one YAML file.",
+    epilog="Exit codes: 0 all is well; 1 mistakes in the configuration; 2 a file cannot be read, or wrong usage; "
+    "3 cannot listen where the configuration says; 4 no running process answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback here is a bug of ours, and Python's own is the best to report
+)
+
+ConfigurationFile = Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, in YAML.")]
+
+DEFAULT_ADMIN = "127.0.0.1:9900"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+LogFormatOption = Annotated[LogFormat, typer.Option(help="How log lines on standard error look.")]
+
+
+def main() -> None:
+    try:
+        app()
+    except KeyboardInterrupt:  # before or after the loop, which takes the signal itself
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .version import VERSION
+
+        typer.echo(f"penstock {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: ConfigurationFile,
+    watch: Annotated[bool, typer.Option(help="Reload when FILE or a certificate named in it changes.")] = True,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Start. SIGHUP or a changed file reloads; SIGTERM drains and stops, a second one stops at once."""
+    from .logs import log_to_stderr
+    from .process import run as serve
+
+    log_to_stderr(log_format.value)
+    with sentences():
+        serve(file, watch=watch)
+
+
+@app.command()
+def check(file: ConfigurationFile) -> None:
+    """Validate FILE and print every mistake. Exit code 0 clean, 1 mistakes, 2 unreadable."""
+    import time
+
+    from .config import load
+
+    with sentences():
+        loaded = load(file, now=time.time(), materialize=False)
+        for warning in loaded.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"{file}: {_summary(loaded)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from .config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def status(
+    admin: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Its admin address.")] = DEFAULT_ADMIN,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show what a running process is doing, as a table."""
+    from .admin.client import NoAnswerError, get_status
+
+    try:
+        answer = get_status(admin)
+    except NoAnswerError as error:
+        _fail(str(error), ExitCode.UNREACHABLE)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    from .admin.table import show
+
+    show(answer)
+
+
+@app.command()
+def demo(log_format: LogFormatOption = LogFormat.TEXT) -> None:
+    """Start the quickstart: two sample origins, a load balancer and a DNS server, and four commands to try them."""
+    from .demo import run_demo
+    from .logs import log_to_stderr
+
+    log_to_stderr(log_format.value)
+    with sentences():
+        run_demo()
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """End the process with words and an exit code for what a user or a machine can get wrong."""
+    from .config import ConfigurationError, UnreadableError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            typer.echo(str(mistake), err=True)
+        count = len(error.mistakes)
+        _fail(f"{count} mistake{'s' if count > 1 else ''}, nothing was changed", ExitCode.MISTAKES)
+    except UnreadableError as error:
+        _fail(str(error), ExitCode.UNREADABLE)
+    except CannotApply as error:
+        _fail(str(error), ExitCode.CANNOT_LISTEN)

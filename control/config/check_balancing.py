@@ -1,0 +1,260 @@
+"""Load balancers: listeners that can be bound together, rules that lead somewhere, health checks that make sense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ...proxy.tls import POLICIES
+from .mistakes import Path, closest
+from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
+from .review import Review
+from .scalars import Endpoint, seconds_as_text
+from .settings import default_timeout, endpoint_text
+
+BY_TYPE = {"application": ("HTTP", "HTTPS"), "network": ("TCP", "TLS")}
+WITH_TLS = frozenset({"HTTPS", "TLS"})
+PLACEHOLDERS = frozenset({"protocol", "host", "port", "path", "query"})
+MAX_BODY = 65536  # ALB allows 1024; a page with its style in it is some ten times that
+
+
+def check_balancing(review: Review) -> None:
+    balancers = list(review.load_balancers())
+    review.unique((((*path, "name"), balancer.name) for path, balancer in balancers), "the name")
+    groups: list[tuple[Path, TargetGroup]] = []
+    owners: dict[str, LoadBalancer] = {}
+    for path, balancer in balancers:
+        for index, group in enumerate(balancer.target_groups):
+            groups.append(((*path, "target_groups", index), group))
+            owners.setdefault(group.name, balancer)
+    review.unique((((*path, "name"), group.name) for path, group in groups), "the name")
+    for path, balancer in balancers:
+        _load_balancer(review, path, balancer, owners)
+    check_addresses(review)
+
+
+def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: dict[str, LoadBalancer]) -> None:
+    review.vpc((*path, "vpc"), balancer.vpc)
+    for index, name in enumerate(balancer.subnets):
+        review.reference((*path, "subnets", index), name, review.subnets, "subnet")
+    for index, name in enumerate(balancer.security_groups):
+        review.reference((*path, "security_groups", index), name, review.security_groups, "security group")
+    for key, names in (("subnets", balancer.subnets), ("security_groups", balancer.security_groups)):
+        review.unique((((*path, key, i), name) for i, name in enumerate(names)), "the name")
+    for index, listener in enumerate(balancer.listeners):
+        _listener(review, (*path, "listeners", index), listener, balancer, path, owners)
+    for index, group in enumerate(balancer.target_groups):
+        _target_group(review, (*path, "target_groups", index), group, balancer, path)
+
+
+def _protocol_fits(review: Review, path: Path, protocol: str, balancer: LoadBalancer, at: Path) -> None:
+    fitting = BY_TYPE[balancer.type]
+    if protocol not in fitting and review.sound((*at, "type")):
+        review.mistake(path, f"{protocol} is not for a load balancer of type {balancer.type}: {' or '.join(fitting)} is")
+
+
+# Listeners
+
+
+def _listener(
+    review: Review, path: Path, listener: Listener, balancer: LoadBalancer, at: Path, owners: dict[str, LoadBalancer]
+) -> None:
+    _protocol_fits(review, (*path, "protocol"), listener.protocol, balancer, at)
+    if review.sound((*path, "protocol")):
+        _tls(review, path, listener)
+    _default_action(review, path, listener, balancer, at)
+    if listener.default_action:
+        _action(review, (*path, "default_action"), listener.default_action, listener, balancer, owners)
+    review.unique(
+        (((*path, "rules", i, "priority"), rule.priority) for i, rule in enumerate(listener.rules)), "the priority"
+    )
+    if listener.rules and listener.protocol in {"TCP", "TLS"}:
+        review.mistake((*path, "rules"), f"a {listener.protocol} listener reads no requests: rules are for HTTP, HTTPS")
+    for index, rule in enumerate(listener.rules):
+        _rule(review, (*path, "rules", index), rule, listener, balancer, owners)
+
+
+def _tls(review: Review, path: Path, listener: Listener) -> None:
+    policy = listener.ssl_policy
+    if policy is not None and policy not in POLICIES:
+        meant = closest(policy, POLICIES)
+        advice = f'did you mean "{meant}"?' if meant else "known are TLS-1-2, TLS-1-3 and the ELBSecurityPolicy names"
+        review.mistake((*path, "ssl_policy"), f'no policy is named "{policy}", {advice}')
+    named = listener.certificate is not None or listener.certificates
+    if listener.protocol not in WITH_TLS:
+        for key in ("ssl_policy", "certificate", "certificates"):
+            if key in listener.model_fields_set:
+                twin = "HTTPS" if listener.protocol == "HTTP" else "TLS"
+                review.mistake((*path, key), f"is for TLS, and this listener is {listener.protocol}: did you mean {twin}?")
+        return
+    if not named and review.sound((*path, "certificate"), (*path, "certificates")):
+        message = f"is missing: a listener of protocol {listener.protocol} shows a certificate, name one"
+        review.mistake((*path, "certificate"), message, at_key=True)
+    for place, name in certificate_references(path, listener):
+        if review.configuration.certificates is not None:
+            review.reference(place, name, review.certificates, "certificate")
+        elif review.sound(("certificates",)):
+            review.warn(
+                place,
+                f'there is no certificates: section, so a self-signed certificate is made and shown as "{name}" meanwhile',
+            )
+
+
+def certificate_references(path: Path, listener: Listener) -> Iterable[tuple[Path, str]]:
+    """In the order of use: the first is the default."""
+    if listener.certificate is not None:
+        yield (*path, "certificate"), listener.certificate
+    for index, name in enumerate(listener.certificates):
+        yield (*path, "certificates", index), name
+
+
+def _default_action(review: Review, path: Path, listener: Listener, balancer: LoadBalancer, at: Path) -> None:
+    if listener.default_action is None and review.sound((*at, "target_groups")) and len(balancer.target_groups) != 1:
+        count = len(balancer.target_groups) or "no"
+        message = f"is missing: with {count} target groups nothing says where to forward, write {{forward: NAME}}"
+        review.mistake((*path, "default_action"), message, at_key=True)
+
+
+def _rule(
+    review: Review, path: Path, rule: Rule, listener: Listener, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
+) -> None:
+    conditions = rule.conditions
+    if not (conditions.path or conditions.host or conditions.method or conditions.header):
+        if not _refused_below(review, (*path, "conditions"), ("path", "host", "method", "header")):
+            review.mistake((*path, "conditions"), "must hold at least one of path, host, method, header")
+    _action(review, (*path, "action"), rule.action, listener, balancer, owners)
+
+
+def _refused_below(review: Review, path: Path, keys: Iterable[str]) -> bool:
+    return not review.sound(*((*path, key) for key in keys))
+
+
+# Actions
+
+
+def _action(
+    review: Review, path: Path, action: Action, listener: Listener, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
+) -> None:
+    if action.forward is not None:
+        _forward(review, (*path, "forward"), action, balancer, owners)
+    elif listener.protocol in {"TCP", "TLS"} and (action.redirect or action.fixed_response):
+        review.mistake(path, f"a {listener.protocol} listener can only forward")
+    if action.redirect is not None:
+        _redirect(review, (*path, "redirect"), action.redirect)
+    if action.fixed_response is not None:
+        answer = action.fixed_response
+        if not re.fullmatch(r"[\x21-\x7e]+/[\x20-\x7e]+", answer.content_type):
+            review.mistake((*path, "fixed_response", "content_type"), "must be a media type such as text/plain")
+        if answer.body and answer.status in {204, 304}:
+            review.mistake((*path, "fixed_response", "body"), f"an answer of status {answer.status} has no body")
+        if len(answer.body.encode()) > MAX_BODY:
+            review.mistake((*path, "fixed_response", "body"), f"is longer than {MAX_BODY} bytes: let a target answer")
+
+
+def _forward(
+    review: Review, path: Path, action: Action, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
+) -> None:
+    groups = action.forward or ()
+    places = [(*path, index, "target_group") for index in range(len(groups))]
+    review.unique(zip(places, (group.target_group for group in groups), strict=True), "the target group")
+    for place, group in zip(places, groups, strict=True):
+        name = group.target_group
+        known = review.reference(place, name, review.target_groups, "target group")
+        if known and name in owners and owners[name] is not balancer:
+            review.mistake(place, f"{name} belongs to the load balancer {owners[name].name}, not to {balancer.name}")
+    if groups and not any(group.weight for group in groups) and review.sound(*((*p[:-1], "weight") for p in places)):
+        review.mistake(path, "every weight is 0, so nobody would get a request: give one at least 1")
+
+
+def _redirect(review: Review, path: Path, redirect: Redirect) -> None:
+    unknown = False
+    for key in ("host", "path", "query"):
+        value: str = getattr(redirect, key)
+        for placeholder in re.findall(r"#\{([^}]*)\}", value):
+            if placeholder not in PLACEHOLDERS:
+                unknown = True
+                known = ", ".join(f"#{{{name}}}" for name in sorted(PLACEHOLDERS))
+                review.mistake((*path, key), f"#{{{placeholder}}} is not known, these are: {known}")
+        if not re.fullmatch(r"[\x21-\x7e]*", value):
+            review.mistake((*path, key), "must be visible ASCII without spaces: percent-encode the rest")
+    if not redirect.path.startswith("/"):
+        review.mistake((*path, "path"), f"must begin with /: write /{redirect.path}")
+    elif redirect.path.startswith("/#{path}"[:1]) and not redirect.host:
+        review.mistake((*path, "host"), "must not be empty: leave it out to keep the host")
+    unchanged = all(
+        getattr(redirect, key) == Redirect.model_fields[key].default
+        for key in ("protocol", "host", "port", "path", "query")
+    )
+    keys = ("protocol", "host", "port", "path", "query")
+    if unchanged and not unknown and not _refused_below(review, path, keys):
+        review.mistake(path, "leads to where the client already is: change protocol, host, port, path or query")
+
+
+# Target groups
+
+
+def _target_group(review: Review, path: Path, group: TargetGroup, balancer: LoadBalancer, at: Path) -> None:
+    review.vpc((*path, "vpc"), group.vpc)
+    if group.protocol is not None:
+        _protocol_fits(review, (*path, "protocol"), group.protocol, balancer, at)
+    if group.health_check is not None:
+        check_health_check(review, (*path, "health_check"), group.health_check, group.protocol)
+    places: list[tuple[Path, str]] = []
+    for index, target in enumerate(group.targets):
+        place = (*path, "targets", index)
+        review.zone((*place, "zone"), target.zone)
+        port = target.port or group.port
+        if port is None:
+            if review.sound((*place, "port"), (*path, "port")):
+                review.mistake((*place, "port"), "is missing, and the target group has none to lend", at_key=True)
+        elif review.sound((*place, "port"), (*path, "port")):
+            places.append(((*place, "ip"), endpoint_text((target.ip, port))))
+    review.unique(places, "the target")
+
+
+def check_health_check(review: Review, path: Path, check: HealthCheck, group_protocol: str | None) -> None:
+    if review.sound((*path, "interval")) and (check.timeout or 0) > check.interval:
+        interval, timeout = seconds_as_text(check.interval), seconds_as_text(default_timeout(check))
+        review.mistake(
+            (*path, "timeout"), f"{timeout} is longer than the interval, {interval}: probes would pile up, shorten it"
+        )
+    silent = check.protocol == "TCP"
+    for key in ("path", "matcher"):
+        if silent and key in check.model_fields_set:
+            review.mistake((*path, key), "a TCP check only connects: leave it out, or make the protocol HTTP")
+
+
+# Addresses
+
+
+def check_addresses(review: Review) -> None:
+    """No two listeners of this process, DNS and admin among them, may want one TCP port."""
+    taken: dict[int, list[tuple[str, Path]]] = {}
+    for path, (address, port) in _bound(review, review.configuration):
+        for other, other_path in taken.get(port, ()):
+            if _collide(address, other):
+                theirs = endpoint_text((other, port))
+                message = f"{endpoint_text((address, port))} is taken by {theirs} in line {review.line(other_path)}"
+                review.mistake(path, f"{message}: choose another port or address")
+                break
+        else:
+            taken.setdefault(port, []).append((address, path))
+
+
+def _bound(review: Review, configuration: Configuration) -> Iterable[tuple[Path, Endpoint]]:
+    for path, balancer in review.load_balancers():
+        for index, listener in enumerate(balancer.listeners):
+            place = (*path, "listeners", index)
+            if review.sound((*place, "port"), (*place, "address")):
+                yield (*place, "port"), (listener.address, listener.port)
+    if configuration.dns and review.sound(("dns", "listen")):
+        for index, listen in enumerate(configuration.dns.listen):
+            yield ("dns", "listen", index), listen
+    if configuration.admin and review.sound(("admin", "listen")):
+        yield ("admin", "listen"), configuration.admin.listen
+
+
+def _collide(one: str, other: str) -> bool:
+    # The two families are apart: every IPv6 socket of ours is IPv6 alone.
+    same_family = (":" in one) == (":" in other)
+    return one == other or same_family and bool({one, other} & {"0.0.0.0", "::"})

@@ -1,0 +1,75 @@
+"""Service discovery and DNS: names that do not meet, instances that can be answered and probed."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from .check_balancing import check_health_check
+from .mistakes import Path
+from .models import Namespace, Service
+from .review import Review
+from .scalars import Endpoint
+from .settings import endpoint_text, instance_id
+
+
+def check_discovery(review: Review) -> None:
+    configuration = review.configuration
+    base: Path = ("service_discovery", "namespaces")
+    namespaces = configuration.service_discovery.namespaces
+    review.unique((((*base, i, "name"), namespace.name) for i, namespace in enumerate(namespaces)), "the name")
+    for index, namespace in enumerate(namespaces):
+        _namespace(review, (*base, index), namespace)
+    if namespaces and configuration.dns is None and review.sound(("dns",)):
+        review.warn(base, "nobody can ask for these names: there is no dns: section with listen")
+    _resolvers(review)
+    admin = configuration.admin
+    if admin and not ip_address(admin.listen[0]).is_loopback:
+        review.warn(("admin", "listen"), "the admin API asks for no password: whoever reaches this address can use it")
+
+
+def _namespace(review: Review, path: Path, namespace: Namespace) -> None:
+    review.vpc((*path, "vpc"), namespace.vpc)
+    services = (*path, "services")
+    review.unique((((*services, i, "name"), s.name) for i, s in enumerate(namespace.services)), "the name")
+    for index, service in enumerate(namespace.services):
+        _service(review, (*services, index), service)
+
+
+def _service(review: Review, path: Path, service: Service) -> None:
+    records = (((*path, "dns_records", i, "type"), record.type) for i, record in enumerate(service.dns_records))
+    review.unique(records, "the type")
+    if service.target_group is not None:
+        review.reference((*path, "target_group"), service.target_group, review.target_groups, "target group")
+        for key in ("instances", "health_check"):
+            if key in service.model_fields_set:
+                review.mistake((*path, key), f"comes from the target group {service.target_group}: leave one of the two out")
+        return
+    check = service.health_check
+    if check is not None:
+        check_health_check(review, (*path, "health_check"), check, None)
+    has_srv = any(record.type == "SRV" for record in service.dns_records)
+    ids: list[tuple[Path, str]] = []
+    for index, instance in enumerate(service.instances):
+        place = (*path, "instances", index)
+        ids.append(((*place, "ip" if instance.id is None else "id"), instance_id(instance)))
+        if instance.port is None and review.sound((*place, "port")):
+            if has_srv:
+                review.mistake((*place, "port"), "is missing: an SRV record says the port", at_key=True)
+            elif check is not None and check.port is None:
+                review.mistake((*place, "port"), "is missing: the health check has no port to ask at", at_key=True)
+    review.unique(ids, "the instance")
+
+
+def _resolvers(review: Review) -> None:
+    dns = review.configuration.dns
+    if dns is None:
+        return
+    for index, resolver in enumerate(dns.resolvers):
+        if any(_is_at(resolver, listen) for listen in dns.listen):
+            review.mistake(("dns", "resolvers", index), f"{endpoint_text(resolver)} is this server itself: name another one")
+
+
+def _is_at(resolver: Endpoint, listen: Endpoint) -> bool:
+    if resolver[1] != listen[1]:
+        return False
+    return resolver[0] == listen[0] or ip_address(listen[0]).is_unspecified and ip_address(resolver[0]).is_loopback

@@ -1,0 +1,493 @@
+"""The configuration file as types: every key, its default, and one line of what it is for.
+
+This is the shape alone. What holds between two places of the file is the business of the `check_*` modules; the
+docstrings below each key become the descriptions of the JSON Schema, so they are written for the user.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from .scalars import (
+    Address,
+    CheckPort,
+    Cidr,
+    Endpoint,
+    Flag,
+    HeaderPatterns,
+    HostName,
+    HostPatterns,
+    Label,
+    Methods,
+    Name,
+    PathPatterns,
+    Peer,
+    Port,
+    PortRange,
+    RedirectPort,
+    SelfSignedNames,
+    StatusRanges,
+    Text,
+    Token,
+    UrlPath,
+    duration,
+    endpoint,
+    endpoints,
+    whole,
+)
+
+DNS_PORT: Final = 53
+ADMIN_PORT: Final = 9900
+HOUR: Final = 3600.0
+LONGEST_TTL: Final = 2**31 - 1  # RFC 2181 section 8
+
+Ttl = Annotated[float, *duration(0, LONGEST_TTL, whole_seconds=True)]
+TargetWeight = Annotated[int, *whole(0, 999)]  # as ALB's target groups
+DnsWeight = Annotated[int, *whole(0, 255)]  # as Route 53's records
+RuleNumber = Annotated[int, *whole(1, 32766)]  # 32767 is the implicit deny on AWS
+Threshold = Annotated[int, *whole(1, 100)]  # AWS allows 2 to 10; 1 is what a test wants
+IpProtocolName = Literal["tcp", "udp", "icmp", "all"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Described(Model):
+    description: Text | None = None
+    """For people. Penstock does not read it."""
+    tags: dict[str, Text] = {}
+    """Free pairs of text, for people and tools."""
+
+
+# Networks
+
+
+class VpcDns(Model):
+    domain: HostName | None = None
+    """Namespaces in this network also answer below this name: `services.app.local`."""
+    resolvers: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)] = ()
+    """The resolvers that hosts of this network use. For Penstock's own forwarding see `dns.resolvers`."""
+    enable_private_dns: Flag = True
+    """Whether private names are answered inside this network."""
+
+
+class Vpc(Described):
+    name: Name
+    """What `vpc:` elsewhere refers to."""
+    cidr: Cidr
+    """The addresses of the network; every subnet lies inside."""
+    region: Text | None = None
+    """Where the network is."""
+    zones: tuple[Text, ...] = ()
+    """The availability zones. Where given, a subnet or target can be in no other."""
+    dns: VpcDns = VpcDns()
+    """Names of this network."""
+
+
+class Subnet(Described):
+    name: Name
+    """What load balancers and network ACLs refer to."""
+    cidr: Cidr
+    """A part of the VPC's addresses that no other subnet has."""
+    vpc: Name | None = None
+    """The VPC it belongs to; there is one."""
+    zone: Text | None = None
+    """The availability zone it lies in."""
+    public: Flag = False
+    """Whether it has a route to the internet."""
+    route_table: Name | None = None
+    """The route table of its own."""
+    nat_gateway: Name | None = None
+    """The NAT gateway it leaves through."""
+
+
+class NetworkSection(Described):
+    vpc: Vpc
+    """The network itself."""
+    subnets: tuple[Subnet, ...] = ()
+    """Its parts."""
+
+
+# Load balancers
+
+
+class HealthCheck(Model):
+    protocol: Literal["HTTP", "HTTPS", "TCP"] | None = None
+    """How to ask. Left out: TCP for TCP and TLS groups without a path, HTTPS for HTTPS groups, else HTTP."""
+    path: UrlPath | None = None
+    """What HTTP and HTTPS ask for. Left out: /"""
+    port: CheckPort = None
+    """Where to ask. Left out, or `traffic-port`: the target's own port."""
+    interval: Annotated[float, *duration(0.1, HOUR)] = 30.0
+    """From one probe to the next; ALB's default."""
+    timeout: Annotated[float, *duration(0.01, HOUR)] | None = None
+    """How long an answer may take. Left out: 5s, or the interval if that is shorter."""
+    healthy_threshold: Threshold = 5
+    """Passes in a row that make an unhealthy target healthy; ALB's default."""
+    unhealthy_threshold: Threshold = 2
+    """Failures in a row that make it unhealthy; ALB's default."""
+    matcher: StatusRanges | None = None
+    """Statuses that pass. Left out: 200-399"""
+
+
+class Target(Described):
+    ip: Address
+    """Where it is."""
+    port: Port | None = None
+    """Left out: the group's port."""
+    weight: TargetWeight = 1
+    """Its share, 0 to 999; 0 is used only when no target with a weight is healthy."""
+    zone: Text | None = None
+    """The availability zone it is in."""
+
+
+class TargetGroup(Described):
+    name: Name
+    """What rules refer to; unique in the file."""
+    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"] | None = None
+    """What targets speak. Left out: HTTP in an application load balancer, TCP in a network one."""
+    port: Port | None = None
+    """The port of targets that name none."""
+    target_type: Literal["ip", "instance"] = "ip"
+    """Read for AWS's sake: a target is reached by its `ip` either way."""
+    vpc: Name | None = None
+    """The network its targets are in."""
+    algorithm: Literal["round_robin", "least_outstanding_requests", "weighted_random"] = "round_robin"
+    """How a target is chosen; ALB's default."""
+    health_check: HealthCheck | None = None
+    """How to find out which targets work. Left out: all count as healthy."""
+    deregistration_delay: Annotated[float, *duration(0, HOUR)] = 300.0
+    """How long a removed target may finish what it has begun; ALB's default."""
+    targets: tuple[Target, ...] = ()
+    """Who does the work. None: 503 for HTTP, a closed connection for TCP."""
+
+
+class WeightedTargetGroup(Model):
+    target_group: Name
+    """The name of a target group of this load balancer."""
+    weight: TargetWeight = 1
+    """Its share of the requests, 0 to 999."""
+
+
+def _forward(value: object) -> object:
+    """A bare name, or one mapping, stands for a list of one."""
+    if isinstance(value, str):
+        return [{"target_group": value}]
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list):
+        raise ValueError("must be the name of a target group, or a list of {target_group: NAME, weight: 1}")
+    if not value:
+        raise ValueError("must not be empty: name a target group")
+    return [{"target_group": item} if isinstance(item, str) else item for item in value]
+
+
+class Redirect(Model):
+    """Each part may hold #{protocol}, #{host}, #{port}, #{path} (without its first slash) and #{query}."""
+
+    status: Literal[301, 302] = 302
+    """301 is for good, 302 for now."""
+    protocol: Literal["HTTP", "HTTPS", "#{protocol}"] = "#{protocol}"
+    """Where to send the client; what is left out stays as it was."""
+    host: Text = "#{host}"
+    """The new host."""
+    port: RedirectPort = "#{port}"
+    """The new port."""
+    path: Text = "/#{path}"
+    """The new path; begins with /."""
+    query: Text = "#{query}"
+    """The new query, without the question mark."""
+
+
+class FixedResponse(Model):
+    status: Annotated[int, *whole(200, 599)]
+    """Any final status."""
+    content_type: Text = "text/plain"
+    """The Content-Type of the body."""
+    body: Text = ""
+    """What is sent, as UTF-8."""
+
+
+class Action(Model):
+    """Exactly one of the three."""
+
+    forward: Annotated[tuple[WeightedTargetGroup, ...], BeforeValidator(_forward)] | None = None
+    """A target group by name, or several with weights."""
+    redirect: Redirect | None = None
+    """Send the client elsewhere (HTTP and HTTPS)."""
+    fixed_response: FixedResponse | None = None
+    """Answer without a target (HTTP and HTTPS)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_three(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"must say what to do: write {{forward: {value}}}")
+        kinds = ("forward", "redirect", "fixed_response")
+        # A misspelt kind is an unknown key, and that is said better elsewhere.
+        if isinstance(value, dict) and sum(kind in value for kind in kinds) != 1 and value.keys() <= set(kinds):
+            raise ValueError("must be exactly one of forward, redirect, fixed_response")
+        return value
+
+
+class Conditions(Model):
+    """All kinds that are given must hold; inside a kind any value suffices. `*` and `?` are wildcards."""
+
+    path: PathPatterns | None = None
+    """Compared with case."""
+    host: HostPatterns | None = None
+    """Compared without case."""
+    method: Methods | None = None
+    """Compared with case: GET, POST, ..."""
+    header: dict[Token, HeaderPatterns] | None = None
+    """Header name to values; compared without case."""
+
+
+class Rule(Described):
+    priority: Annotated[int, *whole(1, 50000)]
+    """1 to 50000, smaller first; no two of a listener are the same."""
+    conditions: Conditions
+    """When the rule applies; at least one."""
+    action: Action
+    """What it does."""
+
+
+class Listener(Described):
+    port: Port
+    """Where to listen."""
+    address: Address = "0.0.0.0"
+    """The address to listen at; 0.0.0.0 is every IPv4 address of the machine, :: every IPv6 one."""
+    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"]
+    """HTTP and HTTPS for an application load balancer, TCP and TLS for a network one."""
+    ssl_policy: Text | None = None
+    """Versions and ciphers, by AWS's names or `TLS-1-2`, `TLS-1-3`. Left out: ELBSecurityPolicy-TLS13-1-2-Res-2021-06"""
+    certificate: Name | None = None
+    """The certificate for clients that name no server, or one that no certificate is for."""
+    certificates: tuple[Name, ...] = ()
+    """More certificates, chosen by the server name (SNI). Without `certificate` the first is the default."""
+    default_action: Action | None = None
+    """What to do when no rule matches. Left out: forward to the load balancer's only target group."""
+    rules: tuple[Rule, ...] = ()
+    """HTTP and HTTPS only."""
+
+
+class LoadBalancer(Described):
+    name: Name
+    """For logs and metrics."""
+    type: Literal["application", "network"] = "application"
+    """application reads HTTP, network relays bytes."""
+    scheme: Literal["internet-facing", "internal"] = "internet-facing"
+    """Who it is for; AWS's default."""
+    vpc: Name | None = None
+    """The network it stands in."""
+    subnets: tuple[Name, ...] = ()
+    """Where it stands; their network ACLs apply. None: no ACL."""
+    security_groups: tuple[Name, ...] = ()
+    """Who may connect, and to whom it may. None: everyone."""
+    listeners: tuple[Listener, ...] = ()
+    """Where clients connect."""
+    target_groups: tuple[TargetGroup, ...] = ()
+    """Who does the work."""
+
+
+class Certificate(Described):
+    name: Name
+    """What listeners refer to."""
+    cert_file: Text | None = None
+    """PEM: the certificate, then those that signed it."""
+    key_file: Text | None = None
+    """PEM: its key, without a passphrase."""
+    self_signed: SelfSignedNames | None = None
+    """Instead of files: names and addresses to make a certificate for. It is kept in the state directory."""
+
+
+# Security
+
+
+class IngressRule(Described):
+    protocol: IpProtocolName
+    """tcp, udp, icmp or all."""
+    port: PortRange | None = None
+    """A port, a range such as 1024-65535, or all. Needed for tcp and udp."""
+    source: Peer
+    """A CIDR, or a security group: the listeners' addresses of the load balancers that wear it."""
+
+
+class EgressRule(Described):
+    protocol: IpProtocolName
+    """tcp, udp, icmp or all."""
+    port: PortRange | None = None
+    """A port, a range such as 1024-65535, or all. Needed for tcp and udp."""
+    destination: Peer
+    """A CIDR, or a security group."""
+
+
+class SecurityGroup(Described):
+    vpc: Name | None = None
+    """The network it belongs to."""
+    ingress: tuple[IngressRule, ...] = ()
+    """Who may connect; all others may not."""
+    egress: tuple[EgressRule, ...] | None = None
+    """To whom connections may be opened. Left out: to everyone, as on AWS; [] is to nobody."""
+
+
+class InboundRule(Described):
+    number: RuleNumber
+    """1 to 32766; the smallest that fits decides."""
+    protocol: IpProtocolName
+    """tcp, udp, icmp or all."""
+    ports: PortRange = (0, 65535)
+    """Destination ports: one, a range such as 1024-65535, or all."""
+    source: Cidr
+    """From where."""
+    action: Literal["allow", "deny"]
+    """What is done with what fits."""
+
+
+class OutboundRule(Described):
+    number: RuleNumber
+    """1 to 32766; the smallest that fits decides."""
+    protocol: IpProtocolName
+    """tcp, udp, icmp or all."""
+    ports: PortRange = (0, 65535)
+    """Destination ports: one, a range such as 1024-65535, or all."""
+    destination: Cidr
+    """Where to."""
+    action: Literal["allow", "deny"]
+    """What is done with what fits."""
+
+
+class NetworkAcl(Described):
+    vpc: Name | None = None
+    """The network it belongs to."""
+    subnets: tuple[Name, ...] | None = None
+    """Where it stands at the border. Left out: every subnet that no other ACL names."""
+    inbound: tuple[InboundRule, ...] = ()
+    """What may come in, answers to our own connections included. The rest may not."""
+    outbound: tuple[OutboundRule, ...] = ()
+    """What may go out, answers to clients included: an ACL remembers no connections. The rest may not."""
+
+
+class SecuritySection(Described):
+    security_groups: dict[Name, SecurityGroup] = {}
+    """Stateful, allow only; by name."""
+    network_acls: dict[Name, NetworkAcl] = {}
+    """Stateless, numbered, first match; by name."""
+
+
+# Service discovery and DNS
+
+
+class DnsRecord(Model):
+    type: Literal["A", "AAAA", "SRV"]
+    """What is answered."""
+    ttl: Ttl | None = None
+    """How long others may keep it. Left out: the namespace's."""
+
+
+class Instance(Described):
+    id: Label | None = None
+    """Its own name below the service, and the target of SRV. Left out: made of address and port, `10-0-1-10-8080`."""
+    ip: Address
+    """Where it is."""
+    port: Port | None = None
+    """For SRV, and for health checks that name none."""
+    weight: DnsWeight = 1
+    """Its share of the answers, 0 to 255; 0 is answered only when no weighted instance is healthy."""
+    attributes: dict[str, Text] = {}
+    """Free pairs of text about it."""
+
+
+class Service(Described):
+    name: Label
+    """The first label of its name: `api` in `api.services`."""
+    dns_records: tuple[DnsRecord, ...] = ()
+    """Left out: A, AAAA or both by the instances' addresses, and SRV when all have ports."""
+    routing_policy: Literal["weighted", "multivalue"] | None = None
+    """Left out: the namespace's."""
+    health_check: HealthCheck | None = None
+    """Which instances are answered. Left out: all."""
+    instances: tuple[Instance, ...] = ()
+    """Who is behind the name."""
+    target_group: Name | None = None
+    """Instead: instances and their health come from this target group."""
+
+
+class Namespace(Described):
+    name: HostName
+    """The zone."""
+    type: Literal["private", "public"] = "private"
+    """private names belong to a network."""
+    vpc: Name | None = None
+    """The network; its domain makes the second zone, `services.app.local`. Left out: the only one there is."""
+    routing_policy: Literal["weighted", "multivalue"] = "multivalue"
+    """weighted: one instance at a time, by weight; multivalue: up to eight at once. Cloud Map's default."""
+    ttl: Ttl = 60.0
+    """How long others may keep an answer; Cloud Map's usual value."""
+    services: tuple[Service, ...] = ()
+    """The names in it."""
+
+
+class ServiceDiscoverySection(Described):
+    namespaces: tuple[Namespace, ...] = ()
+    """The zones that are answered here."""
+
+
+class DnsSection(Described):
+    listen: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)]
+    """Where to answer, UDP and TCP."""
+    resolvers: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)] = ()
+    """Who is asked for all that is not ours. None: such questions are refused."""
+
+
+# The process
+
+
+class AdminSection(Described):
+    listen: Annotated[Endpoint, *endpoint(ADMIN_PORT)] = ("127.0.0.1", ADMIN_PORT)
+    """Status, metrics and health of the process. It asks for no password: keep it on loopback."""
+
+
+class AccessLogSection(Described):
+    file: Text
+    """Beside this file unless absolute; `-` is standard output."""
+    format: Literal["json", "alb"] = "json"
+    """json: one object per line; alb: the fields of AWS's application load balancer."""
+
+
+class StateSection(Described):
+    directory: Text = ".penstock"
+    """What Penstock makes for itself, such as self-signed certificates. Beside this file unless absolute."""
+
+
+class ShutdownSection(Described):
+    drain: Annotated[float, *duration(0, HOUR)] = 30.0
+    """How long requests may finish after SIGTERM; what Kubernetes grants by default."""
+
+
+class Configuration(Described):
+    network: NetworkSection | None = None
+    """The network that load balancers stand in."""
+    load_balancer: LoadBalancer | None = None
+    """One load balancer."""
+    load_balancers: tuple[LoadBalancer, ...] = ()
+    """Several."""
+    certificates: tuple[Certificate, ...] | None = None
+    """What HTTPS and TLS listeners show."""
+    security: SecuritySection = SecuritySection()
+    """Security groups and network ACLs."""
+    service_discovery: ServiceDiscoverySection = ServiceDiscoverySection()
+    """The names that are answered."""
+    dns: DnsSection | None = None
+    """The DNS server. Left out: none."""
+    admin: AdminSection | None = None
+    """The admin API. Left out: none."""
+    access_log: AccessLogSection | None = None
+    """One line per request or connection. Left out: none."""
+    state: StateSection = StateSection()
+    """What is kept on disk."""
+    shutdown: ShutdownSection = ShutdownSection()
+    """How the process ends."""

@@ -1,0 +1,338 @@
+"""The small values of a configuration: durations, ports, ranges, CIDRs, names. Each refuses with a whole sentence.
+
+A validator here takes what YAML gave and returns the value, or raises ValueError whose text is what a person reads
+after `path.to.key:`. The JSON Schema of each stands beside it, since pydantic cannot see into a function.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import PlainValidator, WithJsonSchema
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Endpoint = tuple[str, int]
+PortSpan = tuple[int, int]
+
+LAST_PORT: Final = 65535
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110 section 5.6.2
+
+
+def describe(value: object) -> str:
+    """What was found, as one would say it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else "nothing"
+
+
+def seconds_as_text(seconds: float) -> str:
+    """`0.5` as `500ms`, `60` as `60s`: the way a file would write it."""
+    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if type(value) is not int:
+            quoted = isinstance(value, str) and value.isascii() and value.isdigit()
+            advice = ": leave the quotes out" if quoted else ""
+            raise ValueError(f"must be a whole number from {low} to {high}, not {describe(value)}{advice}")
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}, not {value}")
+        return value
+
+    return check
+
+
+def _duration(low: float, high: float, *, whole: bool = False) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        seconds = math.nan
+        if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+            seconds = round(float(match[1]) * _UNITS[match[2]], 6)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+        if math.isnan(seconds):
+            raise ValueError(f"must be a duration such as 30s, 500ms, 5m, 1h or a number of seconds, not {describe(value)}")
+        if not low <= seconds <= high:
+            span = f"from {seconds_as_text(low)} to {seconds_as_text(high)}"
+            raise ValueError(f"must be {span}, not {describe(value)}")
+        if whole and not seconds.is_integer():
+            raise ValueError(f"must be whole seconds, not {describe(value)}")
+        return seconds
+
+    return check
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        raise ValueError(f"must be text, not {describe(value)}: put it in quotes")
+    raise ValueError(f"must be text, not {describe(value)}")
+
+
+def _flag(value: object) -> bool:
+    # In YAML 1.2 `no` is text. Where only true or false can be meant, what it means is plain all the same.
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError(f"must be true or false, not {describe(value)}")
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"must be a name of letters, digits, dots, hyphens and underscores that begins with a letter or digit,"
+            f" at most 128 of them, not {describe(name)}"
+        )
+    return name
+
+
+def _host_name(value: object) -> str:
+    """A DNS name of host-name labels (RFC 1123 section 2.1), in lower case, without the final dot."""
+    name = _text(value).lower().removesuffix(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError(
+            f"must be a host name: labels of letters, digits and inner hyphens, 1 to 63 each, not {describe(value)}"
+        )
+    return name
+
+
+def _label(value: object) -> str:
+    name = _text(value).lower()
+    if not _LABEL.fullmatch(name):
+        raise ValueError(f"must be 1 to 63 letters, digits and inner hyphens, as it becomes part of a name, not {describe(value)}")
+    return name
+
+
+def _token(value: object) -> str:
+    token = _text(value)
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(f"must be an HTTP token (letters, digits, hyphens), not {describe(token)}")
+    return token
+
+
+def _address(value: object) -> str:
+    text = _text(value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"must be an IPv4 or IPv6 address such as 192.0.2.10, not {describe(text)}") from None
+
+
+def _cidr(value: object) -> Network:
+    text = _text(value)
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"must be a CIDR such as 10.0.0.0/16 or 2001:db8::/32, not {describe(text)}") from None
+    raise ValueError(f"{text} has bits set behind its prefix: write {network} for the network, or {text.split('/')[0]} for the one address")
+
+
+def _peer(value: object) -> Network | str:
+    text = _text(value)
+    if "/" in text or ":" in text or re.fullmatch(r"[0-9.]+", text):
+        return _cidr(text)
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"must be a CIDR such as 10.0.0.0/16 or the name of a security group, not {describe(text)}")
+    return text
+
+
+def _port_span(value: object) -> PortSpan:
+    if value == "all":
+        return 0, LAST_PORT
+    if type(value) is int and 0 <= value <= LAST_PORT:
+        return value, value
+    if isinstance(value, str) and (match := _RANGE.fullmatch(value)):
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low <= high <= LAST_PORT:
+            return low, high
+        if high < low <= LAST_PORT:
+            raise ValueError(f"the range runs backwards: write {high}-{low}")
+    raise ValueError(f"must be a port, a range such as 1024-65535, or all, not {describe(value)}")
+
+
+def _endpoint(default_port: int) -> Callable[[object], Endpoint]:
+    def check(value: object) -> Endpoint:
+        text = value if isinstance(value, str) else ""
+        host, port = text, str(default_port)
+        if text.startswith("["):
+            host, _, rest = text[1:].partition("]")
+            if rest:
+                port = rest[1:] if rest[0] == ":" else ""
+        elif text.count(":") == 1:
+            host, _, port = text.partition(":")
+        try:
+            address = str(ipaddress.ip_address(host))
+        except ValueError:
+            address = ""
+        if not address or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= LAST_PORT):
+            raise ValueError(
+                f"must be an address and a port such as 127.0.0.1:{default_port} or [::1]:{default_port},"
+                f" not {describe(value)}"
+            )
+        return address, int(port)
+
+    return check
+
+
+def _status_ranges(value: object) -> tuple[tuple[int, int], ...]:
+    """ALB's matcher: `200`, `200-299`, `200,202,300-399`."""
+    ranges: list[tuple[int, int]] = []
+    for part in str(value).split(",") if isinstance(value, str) or type(value) is int else ():
+        match = re.fullmatch(r"\s*([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?\s*", part, re.ASCII)
+        if not match or int(match[1]) > int(match[2] or match[1]):
+            ranges.clear()
+            break
+        ranges.append((int(match[1]), int(match[2] or match[1])))
+    if not ranges:
+        raise ValueError(f"must be status codes such as 200, 200-399 or 200,202, not {describe(value)}")
+    return tuple(ranges)
+
+
+def _check_port(value: object) -> int | None:
+    return None if value == "traffic-port" else _whole(1, LAST_PORT)(value)
+
+
+def _redirect_port(value: object) -> str:
+    return value if value == "#{port}" else str(_whole(1, LAST_PORT)(value))
+
+
+def _url_path(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"/[\x21-\x7e]{0,1023}", text):
+        raise ValueError(f"must be a path that begins with / and has no spaces, not {describe(text)}")
+    return text
+
+
+def one_or_more(check: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
+    """A list that is not empty; a single value stands for a list of one."""
+
+    def check_all(value: object) -> tuple[Any, ...]:
+        if isinstance(value, dict):
+            raise ValueError("must be a list of values, not a mapping")
+        values: list[object] = value if isinstance(value, list) else [value]
+        if not values:
+            raise ValueError("must not be empty: name at least one, or leave the key out")
+        return tuple(check(item) for item in values)
+
+    return check_all
+
+
+def _san(value: object) -> str:
+    """A name or address that a certificate vouches for; the first label may be `*`."""
+    text = _text(value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        wildcard = "*." if text.startswith("*.") else ""
+        return wildcard + _host_name(text.removeprefix("*."))
+
+
+def _path_pattern(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[/*?][\x21-\x7e]{0,1023}", text):
+        raise ValueError(f"must be a path such as /api/* that begins with / or a wildcard, not {describe(text)}")
+    return text
+
+
+def _host_pattern(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9.*?_:\[\]-]{1,253}", text, re.ASCII):
+        raise ValueError(f"must be a host name, * and ? are wildcards, not {describe(text)}")
+    return text
+
+
+def _header_pattern(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[\x20-\x7e]{1,1024}", text):
+        raise ValueError(f"must be 1 to 1024 visible ASCII characters, not {describe(text)}")
+    return text
+
+
+def _schema(kind: str | list[str], **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": kind, **more})
+
+
+def whole(low: int, high: int) -> Any:
+    """The pieces of `Annotated[int, *whole(1, 9)]`."""
+    return PlainValidator(_whole(low, high)), _schema("integer", minimum=low, maximum=high)
+
+
+def duration(low: float, high: float, *, whole_seconds: bool = False) -> Any:
+    pattern = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"
+    return (
+        PlainValidator(_duration(low, high, whole=whole_seconds)),
+        _schema(["string", "number"], pattern=pattern, minimum=low, maximum=high, examples=["30s", "500ms", "5m", 10]),
+    )
+
+
+def _values(check: Callable[[object], str], example: str) -> Any:
+    return (
+        PlainValidator(one_or_more(check)),
+        _schema(["array", "string"], items={"type": "string"}, minItems=1, examples=[[example]]),
+    )
+
+
+def endpoint(default_port: int) -> Any:
+    return PlainValidator(_endpoint(default_port)), _schema("string", examples=[f"127.0.0.1:{default_port}"])
+
+
+def endpoints(default_port: int) -> Any:
+    return (
+        PlainValidator(one_or_more(_endpoint(default_port))),
+        _schema(["array", "string"], items={"type": "string"}, minItems=1, examples=[[f"127.0.0.1:{default_port}"]]),
+    )
+
+
+Text = Annotated[str, PlainValidator(_text), _schema("string")]
+Flag = Annotated[bool, PlainValidator(_flag), _schema("boolean")]
+Name = Annotated[str, PlainValidator(_name), _schema("string", pattern=f"^{_NAME.pattern}$")]
+HostName = Annotated[str, PlainValidator(_host_name), _schema("string", examples=["app.local"])]
+Label = Annotated[str, PlainValidator(_label), _schema("string", maxLength=63)]
+Token = Annotated[str, PlainValidator(_token), _schema("string")]
+Address = Annotated[str, PlainValidator(_address), _schema("string", examples=["192.0.2.10", "2001:db8::10"])]
+Cidr = Annotated[Network, PlainValidator(_cidr), _schema("string", examples=["10.0.0.0/16"])]
+Peer = Annotated[Network | str, PlainValidator(_peer), _schema("string", examples=["0.0.0.0/0", "web-sg"])]
+Port = Annotated[int, *whole(1, LAST_PORT)]
+PortRange = Annotated[
+    PortSpan, PlainValidator(_port_span), _schema(["integer", "string"], examples=[443, "1024-65535", "all"])
+]
+CheckPort = Annotated[
+    int | None, PlainValidator(_check_port), _schema(["integer", "string"], examples=[8080, "traffic-port"])
+]
+RedirectPort = Annotated[
+    str, PlainValidator(_redirect_port), _schema(["integer", "string"], examples=[443, "#{port}"])
+]
+StatusRanges = Annotated[
+    tuple[tuple[int, int], ...],
+    PlainValidator(_status_ranges),
+    _schema(["integer", "string"], examples=[200, "200-399", "200,202"]),
+]
+UrlPath = Annotated[str, PlainValidator(_url_path), _schema("string", pattern="^/")]
+PathPatterns = Annotated[tuple[str, ...], *_values(_path_pattern, "/api/*")]
+HostPatterns = Annotated[tuple[str, ...], *_values(_host_pattern, "*.example.org")]
+Methods = Annotated[tuple[str, ...], *_values(_token, "GET")]
+HeaderPatterns = Annotated[tuple[str, ...], *_values(_header_pattern, "yes")]
+SelfSignedNames = Annotated[tuple[str, ...], *_values(_san, "localhost")]

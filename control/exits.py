@@ -1,0 +1,50 @@
+"""How Penstock says that it cannot go on: one sentence and an exit code, never a traceback.
+
+A supervisor tells by the code whether a restart can help: mistakes and unreadable files need a person, a port in use
+may be free the next time.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    MISTAKES = 1  # the configuration says something that cannot be
+    UNREADABLE = 2  # a file is missing or not ours to read; a wrong command line ends so too (click's convention)
+    CANNOT_LISTEN = 3  # a port is in use, or not ours to bind
+    UNREACHABLE = 4  # `status`: nobody answers there
+
+
+class CannotApply(Exception):
+    """A configuration without mistakes that this machine does not let us run, and why, as a sentence."""
+
+
+def host_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def why_not(error: OSError | ValueError) -> str:
+    """The sentence for what `prepare` of a plane raised. An OSError names the address as its file name."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = str(error.filename) if error.filename else ""
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"cannot listen on {where}: another process does (`ss -ltnup` shows which)"
+        case errno.EACCES:
+            return (
+                f"cannot listen on {where}: ports below 1024 are for root, or for a process with the capability "
+                "CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd, cap_add: in Docker)"
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"cannot listen on {where}: no interface of this machine has that address"
+        case _:
+            return f"cannot use {where}: {error.strerror or error}" if where else str(error)

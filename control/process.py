@@ -1,0 +1,107 @@
+"""One process from its first line to its last: load, start, obey signals, drain, end.
+
+The library half of `penstock run`. What goes wrong on the way in is raised (ConfigurationError, UnreadableError,
+CannotApply), for the command line to say and for a caller to catch; once it serves, nothing but a signal ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from .config import load
+from .exits import host_port
+from .reload import Reloader
+from .runtime import Runtime
+
+log = logging.getLogger("penstock")
+
+# Objects allocated before the cycle collector looks at the youngest of them. CPython's 700 has it look some hundred
+# times a second under load; a proxied request leaves no cycles, so nothing is gained by it.
+GC_THRESHOLD = (50_000, 20, 20)
+
+
+def run(path: str | Path, *, watch: bool = True) -> None:
+    """Serve what the file at `path` says until SIGTERM or SIGINT. SIGHUP, or `watch` and a change of it, reload."""
+    uvloop.run(serve(Path(path), watch=watch))
+
+
+async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], None] | None = None) -> None:
+    """The same on a running loop. `started` is called once, when everything listens."""
+    loop = asyncio.get_running_loop()
+    loaded = load(path, now=time.time(), materialize=True)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    _raise_descriptor_limit()
+
+    runtime = Runtime()
+    reloader = Reloader(path, runtime, loaded, watch=watch)
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.warning("%s again: ending at once", number.name)
+            os._exit(128 + number)  # whatever still runs was given its chance
+        log.info("%s: draining", number.name)
+        runtime.phase = "draining"  # /readyz says 503 before anything else happens
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, reloader.request)
+    try:
+        await runtime.start(loaded.settings)
+        for line in listening(runtime):
+            log.info("%s", line)
+        _spare_the_collector()
+        reloading = asyncio.create_task(reloader.run(), name="reloader")
+        try:
+            if started is not None:
+                started(runtime)
+            await stopping.wait()
+        finally:
+            reloading.cancel()
+            await asyncio.gather(reloading, return_exceptions=True)
+            await runtime.stop()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    log.info("ended")
+
+
+def listening(runtime: Runtime) -> list[str]:
+    """One line for every address that is listened on."""
+    lines = [
+        f"listening on {host_port(*listener.bound)} ({listener.spec.protocol}, {listener.spec.load_balancer})"
+        for listener in runtime.proxy.listeners.values()
+    ]
+    lines += [f"listening on {host_port(*bound)} (DNS, UDP and TCP)" for bound in runtime.dns.bound]
+    if runtime.admin.bound is not None:
+        lines.append(f"listening on {host_port(*runtime.admin.bound)} (admin)")
+    return lines
+
+
+def _raise_descriptor_limit() -> None:
+    """Two descriptors a proxied connection: the soft limit of 1024 that select(2) needs is 500 clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:  # macOS refuses its own "unlimited"
+            log.warning("the limit of open files stays at %d: %s", soft, error)
+
+
+def _spare_the_collector() -> None:
+    """What start made stays: leave it out of every later collection. Done once, so that what a reload replaces can go."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)

@@ -1,0 +1,142 @@
+"""Chunked bodies (RFC 9112 7.1), checked byte for byte while they pass.
+
+What is right and plain goes on as the very bytes that came in, without a copy; chunk extensions and trailers are
+checked and left out; whatever is wrong ends the message. A line that is not complete yet is held back, never
+forwarded, so the other side sees whole size lines only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .http1 import BadMessage, field_line
+
+MAX_CHUNK_LINE = 256 + 18  # 16 digits, CRLF, and 256 bytes of extension: far above real use (CVE-2023-39326)
+MAX_TRAILER = 8 * 1024
+_size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_size_with_extension = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb"(?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\"))?+)++"
+    rb"\r\n"
+).fullmatch  # fmt: skip
+MAX_CHUNK = (1 << 63) - 1
+
+_SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+
+
+class ChunkedReader:
+    """Feed it what arrives; it gives what goes on. `done` says that the body is complete, `rest` what came after it.
+
+    With `unwrap` only the content goes on, for a HTTP/1.0 client that does not know chunks.
+    """
+
+    __slots__ = ("_held", "_left", "_state", "_trailer", "_unwrap", "content", "done", "rest")
+
+    def __init__(self, *, unwrap: bool = False) -> None:
+        self._held = b""
+        self._left = 0
+        self._state = _SIZE
+        self._trailer = 0
+        self._unwrap = unwrap
+        self.content = 0  # bytes of content so far
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises BadMessage(400, "bad_chunk") when the body is not one."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        spans: list[bytes] = []
+        start = 0  # from here on nothing was copied: data[start:position] goes on as it is
+        position = 0
+        end = len(data)
+        unwrap = self._unwrap
+        while position < end:
+            if self._state == _DATA:
+                take = min(self._left, end - position)
+                if unwrap:
+                    spans.append(data[position : position + take])
+                position += take
+                self._left -= take
+                self.content += take
+                if self._left:
+                    break
+                self._state = _DATA_END
+            elif self._state == _DATA_END:
+                if end - position < 2:
+                    if data[position] != 13:
+                        raise BadMessage(400, "bad_chunk")
+                    break
+                if data[position : position + 2] != b"\r\n":
+                    raise BadMessage(400, "bad_chunk")
+                position += 2
+                self._state = _SIZE
+            elif self._state == _SIZE:
+                match = _size(data, position)
+                if match is not None:
+                    digits, after = match[1], match.end()
+                else:
+                    after = data.find(b"\n", position) + 1
+                    if after == 0:
+                        if end - position > MAX_CHUNK_LINE:
+                            raise BadMessage(400, "bad_chunk")
+                        break
+                    if after - position > MAX_CHUNK_LINE:
+                        raise BadMessage(400, "bad_chunk")
+                    extended = _size_with_extension(data[position:after])
+                    if extended is None:
+                        raise BadMessage(400, "bad_chunk")
+                    digits = extended[1]
+                    if not unwrap:
+                        spans.append(data[start:position])
+                        spans.append(digits + b"\r\n")
+                        start = after
+                self._left = int(digits, 16)
+                if self._left > MAX_CHUNK:
+                    raise BadMessage(400, "bad_chunk")
+                if self._left:
+                    self._state = _DATA
+                    position = after
+                else:
+                    # The last chunk: from its line on we write the end ourselves, once the trailers were read.
+                    if not unwrap:
+                        spans.append(data[start:position])
+                    start = position = after
+                    self._state = _TRAILER
+            else:
+                after = data.find(b"\n", position) + 1
+                if after == 0:
+                    if end - position + self._trailer > MAX_TRAILER:
+                        raise BadMessage(400, "trailer_too_long")
+                    break
+                line = data[position:after]
+                position = start = after
+                if line == b"\r\n":
+                    self.done = True
+                    if not unwrap:
+                        spans.append(b"0\r\n\r\n")
+                    self.rest = data[after:]
+                    return spans[0] if len(spans) == 1 else b"".join(spans)
+                self._trailer += len(line)
+                if self._trailer > MAX_TRAILER:
+                    raise BadMessage(400, "trailer_too_long")
+                if line[-2:] != b"\r\n" or field_line(line[:-2]) is None:
+                    raise BadMessage(400, "bad_trailer")
+        if unwrap:
+            self._held = data[position:]
+            return b"".join(spans)
+        self._held = data[position:]
+        if start == 0 and position == end and not spans:
+            return data
+        spans.append(data[start:position])
+        return b"".join(spans)
+
+
+def wrap(data: bytes) -> bytes:
+    """One chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,132 @@
+"""What is written down of a request, a relayed connection, or a denial: the step from live objects to a record.
+
+Called once per event, and only while there is an access log.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .access_log import AccessRecord
+from .actions import redirect_location
+from .firewall import Verdict
+from .specs import FixedResponse, Redirect
+from .tls import chosen_certificate
+
+if TYPE_CHECKING:
+    from .http_session import HttpSession
+    from .listener import Listener
+    from .tcp_session import TcpSession
+
+TlsFacts = tuple[str, str, str]  # protocol, cipher, certificate
+NO_TLS: TlsFacts = ("", "", "")
+
+
+def tls_facts(transport: Any) -> TlsFacts:
+    """What was agreed on in the handshake; asked once per connection."""
+    connection = transport.get_extra_info("ssl_object")
+    if connection is None:
+        return NO_TLS
+    cipher = connection.cipher()
+    return connection.version() or "", cipher[0] if cipher else "", chosen_certificate(connection) or ""
+
+
+def request_record(listener: Listener, session: HttpSession, duration: float) -> AccessRecord:
+    now = time.time()
+    head, route, group, target = session.head, session.route, session.group, session.target
+    action = None if route is None else route.action
+    websocket = session.status == 101
+    kind = ("wss" if listener.secure else "ws") if websocket else ("https" if listener.secure else "http")
+    protocol, cipher, certificate = session.tls
+    redirect_url = b""
+    if isinstance(action, Redirect) and head is not None and session.status == action.status:
+        path, _, query = session.uri.partition(b"?")
+        redirect_url = redirect_location(
+            action,
+            protocol=b"https" if listener.secure else b"http",
+            host=head.host,
+            port=session.local[1],
+            path=path,
+            query=query,
+        )
+    return AccessRecord(
+        kind=kind,
+        load_balancer=listener.spec.load_balancer,
+        listener=listener.spec.key,
+        client=f"{session.peer[0]}:{session.peer[1]}",
+        created=now - duration,
+        time=now,
+        received_bytes=session.received,
+        sent_bytes=session.sent,
+        status=session.status,
+        target_status=session.target_status,
+        request_time=session.request_time,
+        target_time=session.target_time,
+        response_time=max(0.0, duration - session.request_time - session.target_time)
+        if session.target_time >= 0
+        else -1.0,
+        method=session.method,
+        uri=session.uri,
+        version=b"HTTP/1.0" if session.http10 else b"HTTP/1.1",
+        host=head.host if head is not None else b"",
+        user_agent=head.user_agent if head is not None else b"",
+        rule=route.label if route is not None else ("default" if group is not None else ""),
+        action=_action(action, forwarded=group is not None),
+        target_group=group.name if group is not None else "",
+        target=target.key if target is not None else "",
+        redirect_url=redirect_url,
+        tls_protocol=protocol,
+        tls_cipher=cipher,
+        certificate=certificate,
+        reason=session.reason,
+        denied_by=target.denied.rule if target is not None and target.denied is not None else "",
+    )
+
+
+def _action(action: object, *, forwarded: bool) -> Any:
+    if isinstance(action, Redirect):
+        return "redirect"
+    if isinstance(action, FixedResponse):
+        return "fixed-response"
+    return "forward" if forwarded or action is not None else ""
+
+
+def connection_record(listener: Listener, session: TcpSession, duration: float) -> AccessRecord:
+    now = time.time()
+    relay = session.relay
+    protocol, cipher, certificate = session.tls
+    return AccessRecord(
+        kind="tls" if listener.secure else "tcp",
+        load_balancer=listener.spec.load_balancer,
+        listener=listener.spec.key,
+        client=f"{session.peer[0]}:{session.peer[1]}",
+        created=now - duration,
+        time=now,
+        received_bytes=relay.client.received,
+        sent_bytes=relay.target_end.received,
+        request_time=session.connect_time,
+        action="forward",
+        rule="default",
+        target_group=session.group.name if session.group is not None else "",
+        target=session.target.key if session.target is not None else "",
+        tls_protocol=protocol,
+        tls_cipher=cipher,
+        certificate=certificate,
+        reason=relay.reason,
+    )
+
+
+def denial_record(listener: Listener, source: tuple[str, int], verdict: Verdict) -> AccessRecord:
+    now = time.time()
+    kinds: dict[str, Any] = {"HTTP": "http", "HTTPS": "https", "TCP": "tcp", "TLS": "tls"}
+    return AccessRecord(
+        kind=kinds[listener.spec.protocol],
+        load_balancer=listener.spec.load_balancer,
+        listener=listener.spec.key,
+        client=f"{source[0]}:{source[1]}",
+        created=now,
+        time=now,
+        reason="denied",
+        denied_by=verdict.rule,
+    )

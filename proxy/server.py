@@ -1,0 +1,186 @@
+"""The proxy plane as a whole: builds listeners and target groups from a specification, and swaps one for another.
+
+A change has two phases. `prepare` does all that can fail (certificates, new listening sockets) and shows nothing of
+it; `commit` is plain assignments in one turn of the loop, so no connection ever sees half of a configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+from .access_log import AccessLog
+from .clock import Clock
+from .firewall import Firewall
+from .health import CheckKey, HealthTable
+from .listener import Listener
+from .plan import Plan
+from .specs import ListenerSpec, ProxySpec
+from .targets import TargetGroup, check_keys
+from .tls import ServerContext, server_context
+
+TICK = 1.0  # seconds between sweeps: deadlines are that coarse, and cost nothing per request
+
+
+class Proxy:
+    """Load balancing for as many listeners as the specification names.
+
+    >>> proxy = Proxy(HealthTable())                                              # doctest: +SKIP
+    >>> (await proxy.prepare(ProxySpec(listeners=(...), target_groups=(...)))).commit()
+    >>> await proxy.stop(drain=30.0)
+    """
+
+    def __init__(self, health: HealthTable, *, access_log: AccessLog | None = None, seed: int | None = None) -> None:
+        self.listeners: dict[str, Listener] = {}
+        self.groups: dict[str, TargetGroup] = {}
+        self.clock = Clock()
+        self.spec = ProxySpec()
+        self._health = health
+        self._access_log = access_log
+        self._rng = random.Random(seed)
+        self._closing: list[Listener] = []  # no longer in the configuration, but not empty yet
+        self._retired: list[TargetGroup] = []
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stopping = False
+        health.subscribe(self._health_changed)
+
+    async def prepare(self, spec: ProxySpec) -> Prepared:
+        """Build `spec` beside what runs. OSError when an address cannot be had, ValueError for a bad certificate."""
+        contexts = {
+            listener.key: self._context(listener)
+            for listener in spec.listeners
+            if listener.protocol in ("HTTPS", "TLS")
+        }
+        added: dict[str, Listener] = {}
+        try:
+            for listener_spec in spec.listeners:
+                if listener_spec.key not in self.listeners:
+                    listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
+                    await listener.bind()
+                    added[listener_spec.key] = listener
+        except OSError:
+            for listener in added.values():
+                listener.close()
+            raise
+        return Prepared(self, spec, contexts, added)
+
+    def _context(self, spec: ListenerSpec) -> ServerContext:
+        """A listener whose certificates and policy stay the same keeps its context, and with it its session tickets."""
+        running = self.listeners.get(spec.key)
+        if (
+            running is not None
+            and running.context is not None
+            and (running.spec.certificates, running.spec.ssl_policy) == (spec.certificates, spec.ssl_policy)
+        ):
+            return running.context
+        return server_context(spec.certificates, spec.ssl_policy)
+
+    def use_access_log(self, access_log: AccessLog | None) -> None:
+        """Write to another log from now on; the caller closes the old one."""
+        self._access_log = access_log
+        for listener in self._all_listeners():
+            listener.access_log = access_log
+
+    def check_keys(self) -> set[CheckKey]:
+        """What has to be probed for the specification in force."""
+        return check_keys(self.spec.target_groups)
+
+    def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, Listener]) -> None:
+        now = self.clock.now
+        firewalls = dict(spec.group_firewalls)
+        groups: dict[str, TargetGroup] = {}
+        for group_spec in spec.target_groups:
+            group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
+            firewall = firewalls.get(group_spec.name)
+            group.apply(group_spec, None if firewall is None else Firewall(firewall), now)
+            groups[group_spec.name] = group
+        for group in self.groups.values():
+            group.retire(now)
+            self._retired.append(group)
+        self.groups = groups
+
+        listeners: dict[str, Listener] = {}
+        for listener_spec in spec.listeners:
+            key = listener_spec.key
+            listener = self.listeners.pop(key, None) or added[key]
+            listener.become(
+                listener_spec, Plan(listener_spec, groups), Firewall(listener_spec.firewall), contexts.get(key)
+            )
+            listeners[key] = listener
+        for listener in self.listeners.values():
+            listener.close()
+            self._closing.append(listener)
+        self.listeners = listeners
+        self.spec = spec
+        for listener in added.values():
+            listener.start()
+        if self._ticker is None:
+            self._tick()
+
+    def _tick(self) -> None:
+        self.clock.tick()
+        now = self.clock.now
+        for listener in [*self.listeners.values(), *self._closing]:
+            listener.sweep(now)
+        for group in [*self.groups.values(), *self._retired]:
+            group.sweep(now)
+        self._closing = [listener for listener in self._closing if listener.connections or listener.handshakes]
+        self._retired = [group for group in self._retired if group.targets]
+        if self._access_log is not None:
+            self._access_log.flush()
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _health_changed(self, changed: frozenset[CheckKey]) -> None:
+        for group in self.groups.values():
+            if any(target.check_key in changed for target in group.targets):
+                group.refresh()
+
+    def connections(self) -> int:
+        """How many client connections there are, on listeners that close included."""
+        return sum(len(listener.connections) + len(listener.handshakes) for listener in self._all_listeners())
+
+    def _all_listeners(self) -> list[Listener]:
+        return [*self.listeners.values(), *self._closing]
+
+    async def stop(self, drain: float) -> None:
+        """Accept nothing more, let what is under way end for up to `drain` seconds, then cut the rest."""
+        loop = asyncio.get_running_loop()
+        self._health.unsubscribe(self._health_changed)
+        for listener in self.listeners.values():
+            listener.close()
+        deadline = loop.time() + drain
+        while self.connections() and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for listener in self._all_listeners():
+            listener.abort()
+        for group in [*self.groups.values(), *self._retired]:
+            group.close()
+        while self.connections():
+            await asyncio.sleep(0)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._access_log is not None:
+            self._access_log.flush()
+        await asyncio.sleep(0)  # the transports' last callbacks
+
+
+class Prepared:
+    """A change that is ready: `commit()` makes it so, `abort()` leaves no trace of it."""
+
+    __slots__ = ("_added", "_contexts", "_proxy", "_spec")
+
+    def __init__(
+        self, proxy: Proxy, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, Listener]
+    ) -> None:
+        self._proxy = proxy
+        self._spec = spec
+        self._contexts = contexts
+        self._added = added
+
+    def commit(self) -> None:
+        self._proxy.commit(self._spec, self._contexts, self._added)
+
+    def abort(self) -> None:
+        for listener in self._added.values():
+            listener.close()

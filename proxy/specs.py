@@ -1,0 +1,209 @@
+"""What a load balancer, listener, rule, target group, target, security group and ACL are.
+
+This file describes work and does none. Everything here is frozen, so a request may hold a reference to the
+configuration it began under. Times are seconds, sizes are bytes, addresses are literals as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
+TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
+CheckProtocol = Literal["HTTP", "HTTPS", "TCP"]
+Algorithm = Literal["round_robin", "least_outstanding_requests", "weighted_random"]
+IpProtocol = Literal["tcp", "udp", "icmp", "all"]
+
+ALL_PORTS = (0, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckSpec:
+    """How to find out whether a target works. `port` None is the target's own port."""
+
+    protocol: CheckProtocol = "HTTP"
+    path: str = "/"
+    port: int | None = None
+    interval: float = 30.0  # ALB's default; HAProxy 2 s, Traefik 30 s
+    timeout: float = 5.0
+    healthy_threshold: int = 5
+    unhealthy_threshold: int = 2
+    matcher: tuple[tuple[int, int], ...] = ((200, 399),)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    ip: str
+    port: int
+    weight: int = 1  # 0-999; 0 is standby: used only when no target with a weight is healthy
+    zone: str | None = None
+
+    @property
+    def key(self) -> str:
+        """`10.0.1.10:8080` or `[2001:db8::1]:8080`: the target's name in logs, metrics and diffs."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGroupSpec:
+    name: str
+    protocol: TargetProtocol = "HTTP"
+    algorithm: Algorithm = "round_robin"
+    health_check: HealthCheckSpec | None = None  # None: every target counts as healthy
+    targets: tuple[TargetSpec, ...] = ()
+    deregistration_delay: float = 300.0  # ALB's default
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedGroup:
+    target_group: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send to a target group; with several, one is drawn per request by weight (0-999)."""
+
+    groups: tuple[WeightedGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """ALB's redirect: each part may hold #{protocol} #{host} #{port} #{path} #{query}."""
+
+    status: Literal[301, 302] = 302
+    protocol: str = "#{protocol}"
+    host: str = "#{host}"
+    port: str = "#{port}"
+    path: str = "/#{path}"
+    query: str = "#{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class FixedResponse:
+    status: int
+    content_type: str = "text/plain"
+    body: str = ""
+
+
+Action = Forward | Redirect | FixedResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """All kinds that are set must hold; inside a kind any value suffices. `*` and `?` are wildcards.
+
+    Host and header values compare without case, path and method with it (ALB's rules).
+    """
+
+    path: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
+    header: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    priority: int  # 1-50000, smaller first
+    conditions: Conditions
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """A chain and its key as PEM, already read and found to belong together."""
+
+    name: str
+    chain_pem: bytes = field(repr=False)
+    key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Who a firewall rule speaks of: networks by CIDR, or the members of a security group.
+
+    `cidrs` are what decides; `label` is what the user wrote and what a verdict repeats.
+    """
+
+    label: str
+    cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityRuleSpec:
+    protocol: IpProtocol
+    ports: tuple[int, int]
+    peers: Peers
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroupSpec:
+    name: str
+    ingress: tuple[SecurityRuleSpec, ...] = ()
+    egress: tuple[SecurityRuleSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AclRuleSpec:
+    number: int  # 1-32766, smallest first
+    protocol: IpProtocol
+    ports: tuple[int, int]
+    peers: Peers
+    allow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAclSpec:
+    name: str
+    inbound: tuple[AclRuleSpec, ...] = ()
+    outbound: tuple[AclRuleSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSpec:
+    """One subnet that a load balancer stands in, and the ACL at that subnet's border."""
+
+    subnet: str
+    cidr: str
+    acl: NetworkAclSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallSpec:
+    """`groups` None: no security group was named, everyone is admitted. No placements: no ACL.
+
+    A connection is judged by the placement whose CIDR holds our own address on it, else by the first one.
+    Traffic that stays inside that subnet does not cross its border, so the ACL has no say (as on AWS).
+    """
+
+    groups: tuple[SecurityGroupSpec, ...] | None = None
+    placements: tuple[PlacementSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    load_balancer: str
+    address: str
+    port: int
+    protocol: ListenerProtocol
+    default_action: Action
+    rules: tuple[RuleSpec, ...] = ()
+    ssl_policy: str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+    certificates: tuple[CertificateSpec, ...] = ()  # the first is the default, the others are chosen by SNI
+    firewall: FirewallSpec = FirewallSpec()
+
+    @property
+    def key(self) -> str:
+        """`127.0.0.1:8080`: the listener's name in logs, metrics and diffs; unique in a process."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """All that the proxy plane does. A target group's firewall is its load balancer's."""
+
+    listeners: tuple[ListenerSpec, ...] = ()
+    target_groups: tuple[TargetGroupSpec, ...] = ()
+    group_firewalls: tuple[tuple[str, FirewallSpec], ...] = ()  # target group name -> who may be connected to

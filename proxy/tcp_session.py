@@ -1,0 +1,196 @@
+"""One relayed TCP or TLS connection: pick a target, connect, the next one on refusal, then two pumps.
+
+The client is not read from until a target is connected, so nothing it says is ever lost or held here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from .records import NO_TLS, tls_facts
+from .relay import Relay, RelayEnd
+from .upstream import CONNECT_TIMEOUT, check_return, tls_to
+
+if TYPE_CHECKING:
+    from .listener import Listener
+    from .targets import Target, TargetGroup
+
+IDLE_TIMEOUT = 350.0  # NLB's
+
+
+class TcpSession:
+    """Owns the connection from accept until both sides are gone."""
+
+    __slots__ = (
+        "_connecting",
+        "_counted",
+        "_listener",
+        "_started",
+        "connect_time",
+        "group",
+        "local",
+        "peer",
+        "relay",
+        "target",
+        "tls",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._started = perf_counter()
+        self._connecting: asyncio.Task[None] | None = None
+        self._counted = False  # in the target's `in_flight`
+        self.group: TargetGroup | None = None
+        self.target: Target | None = None
+        self.peer: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = ("", 0)
+        self.connect_time = -1.0
+        self.tls = NO_TLS
+        self.relay = Relay(listener.clock, IDLE_TIMEOUT, self._ended, half_close=not listener.secure)
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """The client is admitted, and TLS is done where it is spoken; its transport does not read yet."""
+        listener = self._listener
+        transport.pause_reading()
+        self.peer = transport.get_extra_info("peername")[:2]
+        self.local = transport.get_extra_info("sockname")[:2]
+        transport.set_protocol(self.relay.client)
+        self.relay.client.connection_made(transport)
+        self.tls = tls_facts(transport) if listener.secure else NO_TLS
+        listener.connections.add(self.relay)
+        listener.counters.requests += 1
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        relay, listener = self.relay, self._listener
+        route = listener.plan.default
+        group = self.group = route.group if route.weighted is None else route.draw(listener.rng)
+        reason = "no_target"
+        tried: set[Target] = set()
+        for _ in range(len(group.targets) if group else 0):
+            assert group is not None
+            target = group.pick()
+            if target is None:
+                break
+            if target in tried:
+                continue
+            tried.add(target)
+            self.target = target
+            if target.denied is not None:
+                reason = "target_denied"
+                listener.counters.denied[target.denied.rule] += 1
+                continue
+            target.in_flight += 1
+            self._counted = True
+            try:
+                await self._connect_to(target)
+            except TimeoutError:
+                reason = "connect_timeout"
+            except PermissionError as denied:
+                reason = "target_denied"
+                listener.counters.denied[str(denied)] += 1
+            except OSError:
+                reason = "connect_failed"
+            except asyncio.CancelledError:
+                self._uncount()
+                raise
+            else:
+                self._connecting = None
+                self.connect_time = perf_counter() - self._started
+                if relay.client.transport is None:  # the client left in the same turn
+                    relay.abort("client_closed")
+                else:
+                    relay.client.transport.resume_reading()
+                return
+            self._uncount()
+            target.counters.failed[reason] += 1
+        self._connecting = None
+        self.target = None
+        relay.abort(reason)
+
+    def _uncount(self) -> None:
+        if self._counted and self.target is not None:
+            self._counted = False
+            self.target.in_flight -= 1
+
+    async def _connect_to(self, target: Target) -> None:
+        loop = asyncio.get_running_loop()
+        secure = tls_to(target)
+        relay = self.relay
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            transport, end = await loop.create_connection(
+                lambda: _TargetEnd(relay, target), target.spec.ip, target.spec.port, ssl=secure
+            )
+        try:
+            check_return(target, transport)
+        except PermissionError:
+            end.disown()
+            raise
+        if secure is not None:
+            relay.half_close = False
+        target.counters.connects += 1
+        target.counters.requests += 1
+
+    def _ended(self, relay: Relay) -> None:
+        """Both sides are gone."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        listener, target = self._listener, self.target
+        received, sent = relay.client.received, relay.target_end.received
+        counters = listener.counters
+        counters.bytes_in += received
+        counters.bytes_out += sent
+        self._uncount()
+        if target is not None:
+            target.counters.bytes_out += received
+            target.counters.bytes_in += sent
+        duration = perf_counter() - self._started
+        counters.duration_sum += duration
+        if relay.reason not in ("client_closed", "target_closed"):
+            counters.failed[relay.reason] += 1
+        if listener.access_log is not None:
+            listener.log_connection(self, duration)
+        listener.release(relay)
+
+    def __repr__(self) -> str:
+        return f"<TcpSession {self.peer[0]}:{self.peer[1]} -> {self.target!r}>"
+
+
+class _TargetEnd(RelayEnd):
+    """The side that faces the target: its target knows it, so that the end of a drain can cut it."""
+
+    __slots__ = ("_target", "idle_until")
+
+    def __init__(self, relay: Relay, target: Target) -> None:
+        super().__init__(relay)
+        self._target = target
+        self.idle_until = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        relay = self.relay
+        self.peer = relay.client
+        relay.client.peer = relay.target_end = self
+        if relay.client.early:
+            transport.write(relay.client.early)
+            relay.client.early = b""
+        self._target.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._target.connections.discard(self)
+        super().connection_lost(exc)
+
+    def disown(self) -> None:
+        """It must not be used after all; its end is no concern of the client's."""
+        self._target.connections.discard(self)
+        if self.transport is not None:
+            self.transport.set_protocol(asyncio.Protocol())
+            self.transport.abort()
+
+    def close(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        self.relay.abort("target_drained")

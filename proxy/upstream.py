@@ -1,0 +1,334 @@
+"""One HTTP/1 connection to a target: lent to one request at a time, returned when its answer is complete.
+
+It reads the answer and hands it to the session it is lent to. A connection goes back to its target only when both
+messages on it ended where they said they would; a byte that nobody asked for ends it (response-queue poisoning).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from . import tls
+from .chunked import LAST_CHUNK, ChunkedReader, wrap
+from .clock import Clock
+from .http1 import CHUNKED, MAX_HEAD, BadMessage, HeadMemo, ResponseHead, body_length
+
+if TYPE_CHECKING:
+    from .relay import Relay
+    from .targets import Target
+
+CONNECT_TIMEOUT = 5.0  # TCP and TLS together; Envoy's default, ALB allows 10 s for each
+# A target must not close a connection that we are about to use: stay below the usual 60 s (nginx 75, Node 5), or
+# below what the target itself says, by this margin.
+IDLE_TIMEOUT = 55.0
+IDLE_MARGIN = 5.0
+MAX_INTERIM = 16  # 1xx answers before the final one
+WRITE_HIGH = 64 * 1024
+WRITE_LOW = 16 * 1024
+
+MEMO = HeadMemo()  # what this process's targets (and, in http_session, its clients) say again and again
+_known_heads = MEMO.responses
+
+_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _DONE = range(5)
+
+
+class Session(Protocol):
+    """Who borrows an upstream connection: the client's side of one request."""
+
+    simple: bool  # HTTP/1.1, keeps its connection, not HEAD: `ResponseHead.whole` fits
+    sending: bool  # the request's body is not complete yet
+    http10: bool
+    method: bytes
+
+    def response_begins(self, head: ResponseHead) -> None: ...
+    def response_interim(self, head: ResponseHead) -> None: ...
+    def response_switches(self, head: ResponseHead, rest: bytes) -> None: ...
+    def response_body(self, data: bytes) -> None: ...
+    def response_ends(self) -> None: ...
+    def response_whole(self, head: ResponseHead, data: bytes) -> None: ...
+    def response_fails(self, reason: str, *, began: bool) -> None: ...
+    def hold_client(self) -> None: ...
+    def release_client(self) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    __slots__ = (
+        "_clock",
+        "_held",
+        "_idle_timeout",
+        "_interim",
+        "_keep",
+        "_left",
+        "_reader",
+        "_state",
+        "idle_until",
+        "received",
+        "reused",
+        "session",
+        "target",
+        "transport",
+    )
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        self.target = target
+        self.session: Session | None = None
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else can happen
+        self.reused = False
+        self.idle_until = 0.0
+        self.received = False  # any byte of an answer since it was lent
+        self._clock = clock
+        self._held = b""
+        self._state = _HEAD
+        self._left = 0
+        self._reader: ChunkedReader | None = None
+        self._keep = True
+        self._idle_timeout = IDLE_TIMEOUT
+        self._interim = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.target.connections.add(self)
+        self.target.counters.connects += 1
+
+    def data_received(self, data: bytes) -> None:
+        session = self.session
+        if session is None:
+            self.transport.abort()  # nobody asked
+            return
+        counters = self.target.counters
+        counters.bytes_in += len(data)
+        state = self._state
+        if state == _HEAD:
+            self.received = True
+            if self._held:
+                data = self._held + data
+                self._held = b""
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                self._incomplete(session, data)
+                return
+            raw = data[:end]
+            head = _known_heads.get(raw)
+            if head is None:
+                try:
+                    head = MEMO.learn_response(raw)
+                except BadMessage as bad:
+                    self._fail(bad.reason)
+                    return
+            if head.plain and session.simple and len(data) - end == head.length and not session.sending:
+                # The usual case, in one step: the whole answer is here, and both connections stay.
+                self.release(head)
+                session.response_whole(head, head.whole + data[end:] if head.length else head.whole)
+            else:
+                self._begin(session, head, data[end:])
+        elif state == _LENGTH:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                session.response_body(data)
+            else:
+                self._finish_body(session, data)
+        else:
+            self._body(session, data)
+
+    def _incomplete(self, session: Session, data: bytes) -> None:
+        if len(data) > MAX_HEAD or not b"HTTP/1.".startswith(data[:7]):
+            self._fail("target_head_too_long" if len(data) > MAX_HEAD else "target_bad_status_line")
+        else:
+            self._held = data
+
+    def _begin(self, session: Session, head: ResponseHead, data: bytes) -> None:
+        if head.status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._fail("target_too_many_interim")
+            elif head.status == 101:
+                session.response_switches(head, data)
+            else:
+                session.response_interim(head)
+                if data and self.session is session:
+                    self.data_received(data)
+            return
+        self._keep = head.keep_alive
+        self._idle_timeout = min(IDLE_TIMEOUT, head.idle_timeout - IDLE_MARGIN) if head.idle_timeout else IDLE_TIMEOUT
+        length = body_length(head, session.method)
+        session.response_begins(head)
+        if length >= 0:
+            self._state = _LENGTH
+            self._left = length
+            if length == 0:
+                self._finish_body(session, data)
+            elif data:
+                self._continue(session, data)
+        elif length == CHUNKED:
+            self._state = _CHUNKED
+            self._reader = ChunkedReader(unwrap=session.http10)
+            if data:
+                self._body(session, data)
+        else:
+            self._state = _UNTIL_CLOSE
+            self._keep = False
+            if data:
+                self._body(session, data)
+
+    def _continue(self, session: Session, data: bytes) -> None:
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            session.response_body(data)
+        else:
+            self._finish_body(session, data)
+
+    def _finish_body(self, session: Session, data: bytes) -> None:
+        """The last bytes of a body of known length; what is beyond them was never asked for."""
+        beyond = len(data) - self._left
+        if beyond:
+            self._keep = False
+            data = data[: self._left]
+        if data:
+            session.response_body(data)
+        self._end(session)
+
+    def _body(self, session: Session, data: bytes) -> None:
+        if self._state == _CHUNKED:
+            reader = self._reader
+            assert reader is not None
+            try:
+                out = reader.feed(data)
+            except BadMessage:
+                self._fail("target_bad_chunk")
+                return
+            if out:
+                session.response_body(out)
+            if reader.done:
+                if reader.rest:
+                    self._keep = False
+                self._end(session)
+        elif self._state == _UNTIL_CLOSE:
+            session.response_body(data if session.http10 else wrap(data))
+
+    def _end(self, session: Session) -> None:
+        if session.sending:
+            self.let_go()  # RFC 9112 9.3: the rest of the body has no reader, so the connection ends
+        elif self._keep:
+            self.release(None)
+        else:
+            self.session = None
+            self.target.in_flight -= 1
+            self._state = _DONE
+            self.transport.close()
+        session.response_ends()
+
+    def release(self, head: ResponseHead | None) -> None:
+        """Back to the target, free for the next request."""
+        if head is not None and head.idle_timeout:
+            self._idle_timeout = min(IDLE_TIMEOUT, head.idle_timeout - IDLE_MARGIN)
+        target = self.target
+        self.session = None
+        target.in_flight -= 1
+        if target.draining or self._idle_timeout <= 0:
+            self.transport.close()
+            return
+        self._state = _HEAD
+        self._interim = 0
+        self.received = False
+        self.reused = True
+        self.idle_until = self._clock.now + self._idle_timeout
+        target.idle.append(self)
+
+    def let_go(self) -> None:
+        """Give the request up and cut the connection."""
+        if self.session is not None:
+            self.session = None
+            self.target.in_flight -= 1
+        self._state = _DONE
+        self.transport.abort()
+
+    def _fail(self, reason: str) -> None:
+        session, began = self.session, self._state != _HEAD
+        self.let_go()
+        if session is not None:
+            self.target.counters.failed[reason] += 1
+            session.response_fails(reason, began=began)
+
+    def become_tunnel(self, relay: Relay) -> None:
+        """After 101: from here on the relay moves the bytes; the target still knows this connection, to end it."""
+        self.session = None
+        self.transport.set_protocol(relay.target_end)
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes; `connection_lost` judges
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        target = self.target
+        target.connections.discard(self)
+        session = self.session
+        if session is None:
+            if self in target.idle:
+                target.idle.remove(self)
+            return
+        if self._state == _UNTIL_CLOSE and exc is None:
+            if not session.http10:
+                session.response_body(LAST_CHUNK)
+            self._end(session)
+        else:
+            self._fail("target_closed")
+
+    def pause_writing(self) -> None:
+        if self.session is not None:
+            self.session.hold_client()
+
+    def resume_writing(self) -> None:
+        if self.session is not None:
+            self.session.release_client()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        if self in self.target.idle:
+            self.target.idle.remove(self)
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection, whatever it is doing: the drain is over."""
+        if self.session is not None:
+            self._fail("target_drained")
+        else:
+            self.transport.abort()
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.target.key} {'idle' if self.session is None else 'lent'}>"
+
+
+async def connect(target: Target, clock: Clock) -> Upstream:
+    """Open a connection to `target`. Raises OSError or TimeoutError; PermissionError when our firewall forbids it."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        _, upstream = await loop.create_connection(
+            lambda: Upstream(target, clock), target.spec.ip, target.spec.port, ssl=tls_to(target)
+        )
+    check_return(target, upstream.transport)
+    return upstream
+
+
+@cache
+def _target_context() -> ssl.SSLContext:
+    return tls.client_context()
+
+
+def tls_to(target: Target) -> ssl.SSLContext | None:
+    """How to speak TLS to this target, or None for plain text. As on ALB, its certificate is not verified."""
+    return _target_context() if target.group.spec.protocol in ("HTTPS", "TLS") else None
+
+
+def check_return(target: Target, transport: asyncio.BaseTransport) -> None:
+    """The answer's way back through a stateless ACL depends on our own port, which is known only now."""
+    firewall = target.group.firewall
+    if firewall is not None:
+        verdict = firewall.opened(transport.get_extra_info("sockname")[1], target.spec.ip)
+        if not verdict.allowed:
+            transport.abort()  # type: ignore[attr-defined]
+            raise PermissionError(verdict.rule)
