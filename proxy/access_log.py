@@ -137,11 +137,6 @@ def _request_line(record: AccessRecord) -> bytes:
     return b"%b %b %b" % (_quote_hex(record.method), uri, _quote_hex(record.version))
 
 
-@lru_cache(REMEMBERED_TEXTS)
-def _alb_priority(rule: str) -> bytes:
-    return {"default": b"0", "": b"-"}.get(rule) or rule.encode()
-
-
 _ALB_LINE = (
     b'%b %b %b %b %b %b %b %b %b %b %d %d "%b" "%b" %b %b %b "%b" "%b" "%b" %b %b "%b" "%b" "%b" "%b" "%b" "%b" "%b"\n'
 )
@@ -155,7 +150,7 @@ def alb_line(record: AccessRecord) -> bytes:
         record.kind.encode(),
         timestamp(record.time),
         _bare(record.load_balancer),
-        _quote_hex(record.client.encode()),
+        _bare(record.client),
         target,
         _alb_seconds(record.request_time),
         _alb_seconds(record.target_time),
@@ -172,7 +167,7 @@ def alb_line(record: AccessRecord) -> bytes:
         _quote_hex(record.request_id) or b"-",
         _quoted(record.server_name),
         _quoted(record.certificate),
-        _alb_priority(record.rule),
+        b"0" if record.rule == "default" else _bare(record.rule),
         timestamp(record.created),
         _quoted(record.action),
         _quote_hex(record.redirect_url) or b"-",

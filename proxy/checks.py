@@ -103,15 +103,7 @@ class Checker:
         await asyncio.sleep(delay)
         while True:
             began = self._clock()
-            try:
-                verdict = await self._probe(key)
-            except Exception as exc:  # noqa: BLE001 - a mistake of ours must not leave a target unwatched for ever
-                verdict = Verdict(False, INTERNAL_ERROR, f"The check itself failed: {exc!r}.")
-            try:
-                self._table.observe(key, *verdict, self._clock())
-            except Exception as exc:  # noqa: BLE001 - a subscriber's mistake must not end the checks either
-                context = {"message": "a subscriber of the health table failed", "exception": exc}
-                asyncio.get_running_loop().call_exception_handler(context)
+            await self._probe(key)
             await asyncio.sleep(max(0.0, began + self._pause(key) - self._clock()))
 
     def _pause(self, key: CheckKey) -> float:
@@ -122,33 +114,50 @@ class Checker:
             interval = min(interval, RECHECK)
         return interval * (1 - JITTER + 2 * JITTER * self._rng.random())
 
-    async def _probe(self, key: CheckKey) -> Verdict:
-        """Connect and, unless that was all, ask. The timeout is for everything up to the status line."""
-        denied = self._connect_allowed(key)
-        if denied is not None:
-            return Verdict(False, FAILED, denied)
-        tls = self._tls if key.check.protocol == "HTTPS" else None
+    async def _probe(self, key: CheckKey) -> None:
+        """Connect, ask unless connecting was all, and report. The timeout is for everything up to the status line."""
+        check = key.check
         try:
-            async with asyncio.timeout(key.check.timeout) as patience, _connection(key, tls) as (reader, writer):
-                if key.check.protocol == "TCP":
-                    return PASSED
+            denied = self._connect_allowed(key)
+            if denied is not None:
+                self._report(key, Verdict(False, FAILED, denied))
+                return
+            tls = self._tls if check.protocol == "HTTPS" else None
+            async with asyncio.timeout(check.timeout) as patience, _connection(key, tls) as (reader, writer):
+                if check.protocol == "TCP":
+                    self._report(key, PASSED)
+                    return
                 writer.write(_request(key))
                 verdict = _judge(key, await _read_status(reader))
                 patience.reschedule(None)
+                self._report(key, verdict)
                 await _read_rest(reader)
-                return verdict
-        except TimeoutError:  # ours, or the kernel's ETIMEDOUT
-            return Verdict(False, TIMEOUT, "Request timed out.")
-        except ssl.SSLError as exc:
-            why = (exc.reason or "no reason given").replace("_", " ").lower()
-            return Verdict(False, FAILED, f"Health checks failed: TLS handshake: {why}.")
-        except OSError as exc:
-            why = os.strerror(exc.errno).lower() if exc.errno else str(exc) or "the connection was lost"
-            return Verdict(False, FAILED, f"Health checks failed: {why}.")
-        except asyncio.IncompleteReadError:
-            return Verdict(False, FAILED, "Health checks failed: the target closed the connection without an answer.")
-        except (asyncio.LimitOverrunError, _NotHttpError):
-            return Verdict(False, FAILED, "Health checks failed: the answer is not HTTP/1.1.")
+        except Exception as exc:  # noqa: BLE001 - a mistake of ours must not leave a target unwatched for ever
+            self._report(key, _failure(exc))
+
+    def _report(self, key: CheckKey, verdict: Verdict) -> None:
+        try:
+            self._table.observe(key, *verdict, self._clock())
+        except Exception as exc:  # noqa: BLE001 - a subscriber's mistake must not end the checks either
+            context = {"message": "a subscriber of the health table failed", "exception": exc}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _failure(exc: Exception) -> Verdict:
+    """What went wrong before there was a status, as a reason and a sentence."""
+    if isinstance(exc, TimeoutError):  # our patience, or the kernel's ETIMEDOUT
+        return Verdict(False, TIMEOUT, "Request timed out.")
+    if isinstance(exc, ssl.SSLError):
+        why = "TLS handshake: " + (exc.reason or "no reason given").replace("_", " ").lower()
+    elif isinstance(exc, OSError):
+        why = os.strerror(exc.errno).lower() if exc.errno else str(exc) or "the connection was lost"
+    elif isinstance(exc, asyncio.IncompleteReadError):
+        why = "the target closed the connection without an answer"
+    elif isinstance(exc, asyncio.LimitOverrunError | _NotHttpError):
+        why = "the answer is not HTTP/1.1"
+    else:
+        return Verdict(False, INTERNAL_ERROR, f"The check itself failed: {exc!r}.")
+    return Verdict(False, FAILED, f"Health checks failed: {why}.")
 
 
 class _NotHttpError(Exception):

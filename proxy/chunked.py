@@ -89,22 +89,18 @@ class ChunkedReader:
                     if extended is None:
                         raise BadMessage(400, "bad_chunk")
                     digits = extended[1]
-                    if not unwrap:
-                        spans.append(data[start:position])
-                        spans.append(digits + b"\r\n")
-                        start = after
                 self._left = int(digits, 16)
                 if self._left > MAX_CHUNK:
                     raise BadMessage(400, "bad_chunk")
-                if self._left:
-                    self._state = _DATA
-                    position = after
-                else:
-                    # The last chunk: from its line on we write the end ourselves, once the trailers were read.
-                    if not unwrap:
-                        spans.append(data[start:position])
-                    start = position = after
-                    self._state = _TRAILER
+                if not unwrap and (match is None or self._left == 0):
+                    # The line does not go on as it came: an extension is left out, and the last chunk is written
+                    # by us, once the trailers were read.
+                    spans.append(data[start:position])
+                    start = after
+                    if self._left:
+                        spans.append(digits + b"\r\n")
+                position = after
+                self._state = _DATA if self._left else _TRAILER
             else:
                 after = data.find(b"\n", position) + 1
                 if after == 0:

@@ -75,10 +75,7 @@ class _Rules:
         # A rule of another protocol keeps its number and matches nobody.
         concerned = [spec.peers.cidrs if spec.protocol in (protocol, "all") else () for spec in specs]
         self._index = FirstMatch(
-            [
-                Match(tuple(map(parse_network, cidrs)), spec.ports)
-                for cidrs, spec in zip(concerned, specs, strict=True)
-            ]
+            [Match(tuple(map(parse_network, cidrs)), spec.ports) for cidrs, spec in zip(concerned, specs, strict=True)]
         )
         self._allows = [not isinstance(spec, AclRuleSpec) or spec.allow for spec in specs]
         # Allowed needs no word about the peer, so it is one object for ever; only denials are worded when they happen.

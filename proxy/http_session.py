@@ -165,11 +165,10 @@ class HttpSession(asyncio.Protocol):
             upstream.let_go()
 
     def eof_received(self) -> bool:
-        """A client may shut down its sending side and still read its answer; TLS has no such thing."""
+        """The client sends nothing more. While its answer is under way it may still be reading; before that, it has
+        left for all we can know, and a target should not work for nobody (nginx 499, Envoy, ALB 460)."""
         self.persist = self.simple = False
-        if self.busy and self._lingering < 0 and not self.sending and not self.listener.secure:
-            return True
-        return False
+        return self._began and not self._finished and not self.sending and not self.listener.secure
 
     # -- reading requests -----------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class Listener:
                 self._accept, self.spec.address, self.spec.port, backlog=BACKLOG, start_serving=False
             )
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {self.spec.key}: {error.strerror or error}") from error
+            raise OSError(error.errno, error.strerror or str(error), self.spec.key) from error
         self.bound = self._server.sockets[0].getsockname()[:2]
 
     def start(self) -> None:

@@ -145,6 +145,9 @@ class Proxy:
 
     async def stop(self, drain: float) -> None:
         """Accept nothing more, let what is under way end for up to `drain` seconds, then cut the rest."""
+        if self._stopping:
+            return
+        self._stopping = True
         loop = asyncio.get_running_loop()
         self._health.unsubscribe(self._health_changed)
         for listener in self.listeners.values():

@@ -1,0 +1,520 @@
+"""What happens over the life of a client connection: order, reuse, early answers, faults, time, drains.
+
+Time does not pass by waiting: the tests move the balancer's clock and sweep, as its ticker would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from penstock.proxy.specs import TargetSpec
+from support import Exchange, Origin, hang, reset, response, run
+from support.balancer import Balancer, balancing
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+async def settle(turns: int = 20) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
+
+
+def later(balancer: Balancer, seconds: float) -> None:
+    balancer.proxy.clock.now += seconds
+    balancer.listener.sweep(balancer.proxy.clock.now)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    return head + await reader.readexactly(length)
+
+
+def test_s01_pipelined_requests_are_answered_in_order() -> None:
+    async def slow(exchange: Exchange) -> None:
+        await asyncio.sleep(0.05)
+        exchange.writer.write(response(b"slow"))
+
+    async def main() -> None:
+        async with Origin(slow, response(b"fast")) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(GET + LAST)
+            assert answer.index(b"slow") < answer.index(b"fast")
+            assert len(origin.requests) == 2
+
+    run(main())
+
+
+def test_hundreds_of_pipelined_requests_in_one_segment() -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(GET * 500 + LAST)
+            assert answer.count(b"HTTP/1.1 200") == 501
+            assert origin.connections == 1, "one client at a time needs one connection"
+
+    run(main())
+
+
+def test_pipelined_requests_after_one_with_a_body() -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(
+                b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+                b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + LAST
+            )
+            assert answer.count(b"HTTP/1.1 200") == 3
+            assert [(request.target, request.body) for request in origin.requests] == [
+                (b"/1", b"hello"),
+                (b"/2", b"abc"),
+                (b"/last", b""),
+            ]
+
+    run(main())
+
+
+def test_both_sides_keep_their_connections() -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            for _ in range(5):
+                writer.write(GET)
+                assert (await read_answer(reader)).endswith(b"x")
+            writer.close()
+            await writer.wait_closed()
+            assert origin.connections == 1
+            assert balancer.listener.counters.accepted == 1
+
+    run(main())
+
+
+def test_s03_an_early_answer_survives_the_body_it_did_not_read() -> None:
+    """An upload of 10 MiB is answered 413 by the origin before it is read: the client must see the 413."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.writer.write(response(b"too big", status=413))
+
+    async def main() -> None:
+        async with Origin() as origin, balancing(origin.port) as balancer:
+            server = await asyncio.start_server(_early_413, "127.0.0.1", 0)
+            await balancer.reload(targets=(TargetSpec("127.0.0.1", server.sockets[0].getsockname()[1]),))
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n" + b"x" * 100_000)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 413 ")
+            assert b"Connection: close" in answer
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+
+    async def _early_413(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(b"too big", status=413))
+        with suppress(ConnectionError):
+            await reader.read(1)
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    run(main())
+
+
+def test_s04_expect_continue_is_relayed() -> None:
+    async def main() -> None:
+        async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"Expect: 100-continue\r\n" in head
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            writer.write(response(await reader.readexactly(5)))
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(origin, "127.0.0.1", 0)
+        async with balancing(server.sockets[0].getsockname()[1]) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hello")
+            assert (await read_answer(reader)).endswith(b"hello")
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_s04_final_answer_instead_of_continue_ends_both_connections() -> None:
+    async def main() -> None:
+        async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(b"no", status=403))
+            assert await reader.read() == b"", "the body must not be sent after a final answer"
+            writer.close()
+
+        server = await asyncio.start_server(origin, "127.0.0.1", 0)
+        async with balancing(server.sockets[0].getsockname()[1]) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 403")
+            assert b"Connection: close" in answer
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+WEBSOCKET = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+
+
+def test_s07_websocket_tunnels_after_101() -> None:
+    async def echo(exchange: Exchange) -> None:
+        exchange.writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\nhi "
+        )
+        while data := await exchange.reader.read(100):
+            exchange.writer.write(data)
+        exchange.writer.close()
+
+    async def main() -> None:
+        async with Origin(echo) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(WEBSOCKET + b"early ")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert b"Sec-WebSocket-Accept: y" in head
+            assert b"Upgrade: websocket" in head
+            assert await reader.readexactly(9) == b"hi early "
+            writer.write(b"late")
+            assert await reader.readexactly(4) == b"late"
+            target = balancer.group().targets[0]
+            assert target.in_flight == 1
+            assert b"Upgrade: websocket\r\n" in origin.requests[0].head
+            writer.close()
+            await writer.wait_closed()
+            await settle()
+            assert target.in_flight == 0
+            assert balancer.log[-1].status == 101
+            assert balancer.log[-1].kind == "ws"
+
+    run(main())
+
+
+def test_s07_refused_upgrade_keeps_http_framing() -> None:
+    async def main() -> None:
+        async with Origin(response(b"no", status=426)) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(WEBSOCKET + LAST)
+            assert answer.count(b"HTTP/1.1 426 Scripted\r\n") == 2
+            assert len(origin.requests) == 2
+
+    run(main())
+
+
+def test_s10_a_byte_on_an_idle_connection_ends_it() -> None:
+    async def chatty(exchange: Exchange) -> None:
+        exchange.writer.write(response(b"one"))
+        await asyncio.sleep(0.02)
+        exchange.writer.write(response(b"poison"))
+
+    async def main() -> None:
+        async with Origin(chatty, response(b"two")) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(GET)
+            assert (await read_answer(reader)).endswith(b"one")
+            await asyncio.sleep(0.06)
+            writer.write(GET)
+            assert (await read_answer(reader)).endswith(b"two")
+            assert origin.connections == 2
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", [reset, lambda exchange: _close(exchange)])
+def test_s19_stale_connection_never_becomes_a_502(how: object) -> None:
+    """The origin ends the kept connection just as the next request arrives on it."""
+
+    async def main() -> None:
+        async with Origin(response(b"one"), how, response(b"two")) as origin:  # type: ignore[arg-type]
+            async with balancing(origin.port) as balancer:
+                reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+                writer.write(GET)
+                assert (await read_answer(reader)).endswith(b"one")
+                writer.write(GET)
+                assert (await read_answer(reader)).endswith(b"two")
+                assert balancer.group().targets[0].counters.retries == 1
+                writer.close()
+                await writer.wait_closed()
+
+    run(main())
+
+
+async def _close(exchange: Exchange) -> None:
+    exchange.writer.close()
+
+
+def test_s18_a_post_is_not_sent_twice() -> None:
+    async def main() -> None:
+        async with Origin(response(b"one"), reset, response(b"two")) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(
+                GET + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
+            )
+            assert b"HTTP/1.1 502 " in answer
+            assert len(origin.requests) == 2
+            assert balancer.log[-1].reason == "target_closed"
+
+    run(main())
+
+
+def test_a_fresh_connection_that_fails_is_a_502_at_once() -> None:
+    async def main() -> None:
+        async with Origin(reset) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(LAST)
+            assert answer.startswith(b"HTTP/1.1 502 ")
+            assert len(origin.requests) == 1
+
+    run(main())
+
+
+def test_refused_connection_goes_to_the_next_target() -> None:
+    async def main() -> None:
+        async with Origin(response(b"ok")) as origin, Origin() as gone:
+            dead = gone.port
+            await gone.__aexit__()
+            async with balancing(dead, origin.port) as balancer:
+                for _ in range(6):
+                    assert (await balancer.exchange(LAST)).endswith(b"ok")
+                assert sum(target.counters.failed["connect_failed"] for target in balancer.group().targets) >= 2
+
+    run(main())
+
+
+def test_nobody_listens_is_502_and_nobody_there_is_503() -> None:
+    async def main() -> None:
+        async with Origin() as gone:
+            dead = gone.port
+            await gone.__aexit__()
+        async with balancing(dead) as balancer:
+            assert (await balancer.exchange(LAST)).startswith(b"HTTP/1.1 502 ")
+            assert balancer.log[-1].reason == "connect_failed"
+            await balancer.reload(targets=())
+            assert (await balancer.exchange(LAST)).startswith(b"HTTP/1.1 503 ")
+            assert balancer.log[-1].reason == "no_target"
+
+    run(main())
+
+
+def test_a_target_that_never_answers_is_504() -> None:
+    async def main() -> None:
+        async with Origin(hang) as origin, balancing(origin.port) as balancer:
+            exchange = asyncio.create_task(balancer.exchange(LAST))
+            while not origin.requests:
+                await asyncio.sleep(0.001)
+            later(balancer, 61)
+            assert (await exchange).startswith(b"HTTP/1.1 504 ")
+            assert balancer.log[-1].reason == "target_timeout"
+
+    run(main())
+
+
+def test_a_body_that_stops_is_408() -> None:
+    async def main() -> None:
+        async with Origin(response()) as origin, balancing(origin.port) as balancer:
+            exchange = asyncio.create_task(
+                balancer.exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+            )
+            while not balancer.group().targets[0].in_flight:
+                await asyncio.sleep(0.001)
+            await settle()
+            later(balancer, 61)
+            assert (await exchange).startswith(b"HTTP/1.1 408 ")
+            assert balancer.log[-1].reason == "body_timeout"
+
+    run(main())
+
+
+def test_s20_a_head_that_drips_is_408() -> None:
+    async def main() -> None:
+        async with Origin(response()) as origin, balancing(origin.port) as balancer:
+            exchange = asyncio.create_task(balancer.exchange(b"GET / HTTP/1.1\r\nHost:"))
+            await settle()
+            later(balancer, 9)
+            await settle()
+            assert not exchange.done()
+            later(balancer, 2)
+            assert (await exchange).startswith(b"HTTP/1.1 408 ")
+
+    run(main())
+
+
+def test_idle_connections_are_closed_without_a_word() -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, balancing(origin.port) as balancer:
+            silent = asyncio.create_task(balancer.exchange(b""))
+            kept = asyncio.create_task(balancer.exchange(GET))
+            await settle()
+            later(balancer, 31)
+            assert await silent == b""
+            later(balancer, 45)
+            assert (await kept).endswith(b"x")
+
+    run(main())
+
+
+def test_idle_upstream_connections_are_closed_before_the_target_would() -> None:
+    async def main() -> None:
+        async with (
+            Origin(response(b"x", headers=[("Keep-Alive", "timeout=20")])) as origin,
+            balancing(origin.port) as balancer,
+        ):
+            await balancer.exchange(LAST)
+            target = balancer.group().targets[0]
+            assert len(target.idle) == 1
+            balancer.group().sweep(balancer.proxy.clock.now + 14)
+            assert len(target.idle) == 1
+            balancer.group().sweep(balancer.proxy.clock.now + 15.5)
+            assert len(target.idle) == 0
+
+    run(main())
+
+
+def test_a_client_that_leaves_is_noted_and_frees_the_target() -> None:
+    async def main() -> None:
+        async with Origin(hang) as origin, balancing(origin.port) as balancer:
+            _, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(GET)
+            while not origin.requests:
+                await asyncio.sleep(0.001)
+            writer.transport.abort()
+            await settle()
+            assert balancer.group().targets[0].in_flight == 0
+            assert (balancer.log[-1].status, balancer.log[-1].reason) == (460, "client_closed")
+
+    run(main())
+
+
+def test_a_client_may_shut_down_its_side_while_it_is_answered() -> None:
+    half = asyncio.Event()
+
+    async def in_two_parts(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        await half.wait()
+        exchange.writer.write(b"later")
+
+    async def main() -> None:
+        async with Origin(in_two_parts) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(GET)
+            await reader.readuntil(b"first")
+            writer.write_eof()
+            await settle()
+            half.set()
+            assert await reader.read() == b"later"
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+def test_a_removed_target_finishes_what_it_does_and_gets_nothing_more() -> None:
+    release = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await release.wait()
+        exchange.writer.write(response(b"old"))
+
+    async def main() -> None:
+        async with Origin(slow) as old, Origin(response(b"new")) as new, balancing(old.port) as balancer:
+            exchange = asyncio.create_task(balancer.exchange(LAST))
+            while not old.requests:
+                await asyncio.sleep(0.001)
+            await balancer.reload(targets=(TargetSpec("127.0.0.1", new.port),))
+            assert [target.draining for target in balancer.group().targets] == [False, True]
+            assert (await balancer.exchange(LAST)).endswith(b"new")
+            release.set()
+            assert (await exchange).endswith(b"old")
+            balancer.group().sweep(balancer.proxy.clock.now)
+            assert [target.spec.port for target in balancer.group().targets] == [new.port]
+
+    run(main())
+
+
+def test_a_drain_is_bounded() -> None:
+    async def main() -> None:
+        async with Origin(hang) as origin, balancing(origin.port, group={"deregistration_delay": 5}) as balancer:
+            exchange = asyncio.create_task(balancer.exchange(LAST))
+            while not origin.requests:
+                await asyncio.sleep(0.001)
+            await balancer.reload(targets=(), deregistration_delay=5)
+            balancer.group().sweep(balancer.proxy.clock.now + 4)
+            assert not exchange.done()
+            balancer.group().sweep(balancer.proxy.clock.now + 6)
+            assert (await exchange).startswith(b"HTTP/1.1 502 ")
+            assert balancer.log[-1].reason == "target_drained"
+            assert balancer.group().targets == []
+
+    run(main())
+
+
+def test_stop_lets_requests_end_and_closes_idle_connections() -> None:
+    release = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await release.wait()
+        exchange.writer.write(response(b"done"))
+
+    async def main() -> None:
+        async with Origin(response(b"first"), slow) as origin, balancing(origin.port) as balancer:
+            idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            idle_writer.write(GET)
+            await read_answer(idle_reader)
+            exchange = asyncio.create_task(balancer.exchange(GET))
+            while len(origin.requests) < 2:
+                await asyncio.sleep(0.001)
+            stopping = asyncio.create_task(balancer.proxy.stop(5))
+            assert await idle_reader.read() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", balancer.port)
+            release.set()
+            answer = await exchange
+            assert answer.endswith(b"done")
+            assert b"Connection: close" in answer
+            await stopping
+            idle_writer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [1, 65536, 3_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_of_any_size_arrive_whole_both_ways(size: int, chunked: bool) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    body = body[:size]
+
+    async def echo(exchange: Exchange) -> None:
+        if chunked:
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            exchange.writer.write(head + b"%x\r\n" % size + exchange.request.body + b"\r\n0\r\n\r\n")
+        else:
+            exchange.writer.write(response(exchange.request.body))
+        await exchange.writer.drain()
+
+    async def main() -> None:
+        async with Origin(echo) as origin, balancing(origin.port) as balancer:
+            framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+            wire = b"%x\r\n" % size + body + b"\r\n0\r\n\r\n" if chunked else body
+            answer = await balancer.exchange(
+                b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + framing + b"\r\n\r\n" + wire
+            )
+            _, _, got = answer.partition(b"\r\n\r\n")
+            assert got == wire
+            assert origin.requests[0].body == body
+
+    run(main())
