@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -142,9 +142,29 @@ def sentences() -> Iterator[None]:
     except ConfigurationError as error:
         for mistake in error.mistakes:
             typer.echo(str(mistake), err=True)
-        count = len(error.mistakes)
-        _fail(f"{count} mistake{'s' if count > 1 else ''}, nothing was changed", ExitCode.MISTAKES)
+        _fail(f"{_counted(len(error.mistakes), 'mistake')} in {error.mistakes[0].file}", ExitCode.MISTAKES)
     except UnreadableError as error:
         _fail(str(error), ExitCode.UNREADABLE)
     except CannotApply as error:
         _fail(str(error), ExitCode.CANNOT_LISTEN)
+
+
+def _fail(sentence: str, code: ExitCode) -> NoReturn:
+    typer.echo(f"penstock: {sentence}", err=True)
+    raise typer.Exit(code)
+
+
+def _summary(loaded: Loaded) -> str:
+    """What a file without mistakes amounts to, in a line."""
+    proxy, dns = loaded.settings.proxy, loaded.settings.dns
+    counts = (
+        (len(proxy.listeners), "listener"),
+        (len(proxy.target_groups), "target group"),
+        (sum(len(group.targets) for group in proxy.target_groups), "target"),
+        (sum(len(namespace.services) for namespace in dns.namespaces), "DNS service"),
+    )
+    return "no mistakes; " + ", ".join(_counted(count, noun) for count, noun in counts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -31,20 +31,18 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def why_not(error: OSError | ValueError) -> str:
-    """The sentence for what `prepare` of a plane raised. An OSError names the address as its file name."""
-    if not isinstance(error, OSError):
-        return str(error)
-    where = str(error.filename) if error.filename else ""
+def cannot_listen(error: OSError) -> str:
+    """The sentence for an address that could not be bound; the error names it as its file name."""
     match error.errno:
         case errno.EADDRINUSE:
-            return f"cannot listen on {where}: another process does (`ss -ltnup` shows which)"
+            why = "another process does (`ss -lntup` shows which)"
         case errno.EACCES:
-            return (
-                f"cannot listen on {where}: ports below 1024 are for root, or for a process with the capability "
-                "CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd, cap_add: in Docker)"
+            why = (
+                "ports below 1024 are for root, or for a process with the capability CAP_NET_BIND_SERVICE "
+                "(AmbientCapabilities= in systemd, cap_add: in Compose)"
             )
         case errno.EADDRNOTAVAIL:
-            return f"cannot listen on {where}: no interface of this machine has that address"
+            why = "no interface of this machine has that address"
         case _:
-            return f"cannot use {where}: {error.strerror or error}" if where else str(error)
+            why = error.strerror or str(error)
+    return f"cannot listen on {error.filename}: {why}"

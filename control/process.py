@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ from .reload import Reloader
 from .runtime import Runtime
 
 log = logging.getLogger("penstock")
+
+# Seconds that another thread may keep the interpreter while the loop waits for it. CPython's 5 ms would be seen in the
+# latency of every request while a reload reads a large file or a scrape is written out.
+SWITCH_INTERVAL = 0.0005
 
 # Objects allocated before the cycle collector looks at the youngest of them. CPython's 700 has it look some hundred
 # times a second under load; a proxied request leaves no cycles, so nothing is gained by it.
@@ -42,6 +47,7 @@ async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], 
     for warning in loaded.warnings:
         log.warning("%s", warning)
     _raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
     runtime = Runtime()
     reloader = Reloader(path, runtime, loaded, watch=watch)
@@ -55,9 +61,13 @@ async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], 
         runtime.phase = "draining"  # /readyz says 503 before anything else happens
         stopping.set()
 
+    def reload() -> None:
+        runtime.reopen_access_log()  # logrotate sends this signal when it has moved the file away
+        reloader.request()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    loop.add_signal_handler(signal.SIGHUP, reloader.request)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await runtime.start(loaded.settings)
         for line in listening(runtime):
@@ -101,7 +111,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _spare_the_collector() -> None:
-    """What start made stays: leave it out of every later collection. Done once, so that what a reload replaces can go."""
+    """What start made stays: leave it out of later collections. Once only, so that what a reload replaces can go."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)

@@ -1,8 +1,8 @@
 """Reload: the file is read again, and what changed is applied; a file with mistakes changes nothing and says why.
 
-Reloads are asked for by SIGHUP or by a file whose content changed, and are done one after the other. Content is what
-is compared, never times or inodes: an editor's rename, a ConfigMap's swapped symlink, a bind mount and NFS all look
-different to stat and inotify, and alike to a reader (traefik #5037, envoy #3928).
+SIGHUP asks for it, and so does a file whose content changed; one is done after the other. Content is what is compared,
+never times or inodes: an editor's rename, a ConfigMap's swapped symlink, a bind mount and NFS all look different to
+stat and inotify, and alike to a reader (traefik #5037, envoy #3928).
 """
 
 from __future__ import annotations
@@ -11,99 +11,126 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from .config import ConfigurationError, Loaded, UnreadableError, differences, load
 from .exits import CannotApply
-from .runtime import ReloadResult, Runtime
+from .runtime import Outcome, ReloadResult, Runtime
 
 log = logging.getLogger("penstock.reload")
 
-# Seconds between two looks at the files. A change is read when two looks in a row saw the same content, so that a file
+# Seconds between two looks at the files. A change is read when two looks in a row saw the same, so that a file which is
 # being written is not caught half-way; so it takes effect within twice this.
 WATCH_INTERVAL = 0.5
 
+# Seconds until a file that was rejected is tried again although it is the same: what was missing may have come since, a
+# certificate that is mounted after the configuration, or a port that somebody held.
+RETRY_INTERVAL = 5.0
+
+# From the path of each watched file to a hash of its content.
+Contents = dict[Path, bytes]
+
 
 class Reloader:
-    """Keeps `runtime` at what `path` says. `run()` works until it is cancelled; `request()` may be called at any time."""
+    """Keeps `runtime` at what `path` says. `run()` works until it is cancelled; `request()` may come at any time."""
 
-    def __init__(self, path: Path, runtime: Runtime, loaded: Loaded, *, watch: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        runtime: Runtime,
+        loaded: Loaded,
+        *,
+        watch: bool = True,
+        watch_interval: float = WATCH_INTERVAL,
+        retry_interval: float = RETRY_INTERVAL,
+    ) -> None:
         self._path = path
         self._runtime = runtime
         self._loaded = loaded
-        self._watch = watch
+        self._watch_interval = watch_interval if watch else None
+        self._retry_interval = retry_interval
         self._requested = asyncio.Event()
+        self._read = self._contents()  # at the last reload
 
     def request(self) -> None:
         """Reload soon. Any number of requests before it begins are one."""
         self._requested.set()
 
     async def run(self) -> None:
-        """Serve requests and, if asked to watch, changes of the files. One task, hence one reload at a time."""
-        applied = seen = self._digest()
+        """One task, hence one reload at a time."""
+        seen = self._read
+        retry_at = 0.0
         while True:
             try:
-                async with asyncio.timeout(WATCH_INTERVAL if self._watch else None):
+                async with asyncio.timeout(self._watch_interval):
                     await self._requested.wait()
-            except TimeoutError:
-                before, seen = seen, self._digest()
-                if seen != before or seen == applied:
-                    continue
-                why = "the file changed"
-            else:
                 self._requested.clear()
-                seen = self._digest()
-                why = "SIGHUP"
-            applied = seen
+                why, seen = "SIGHUP", await asyncio.to_thread(self._contents)
+            except TimeoutError:
+                before, seen = seen, await asyncio.to_thread(self._contents)
+                if seen != before:
+                    continue
+                if seen != self._read:
+                    why = "the file changed"
+                elif self._rejected() and time.monotonic() >= retry_at:
+                    why = "trying again"
+                else:
+                    continue
             await self.reload(why)
+            retry_at = time.monotonic() + self._retry_interval
+            # Other files may be named now. Of those known before, what counts is what they held before they were read:
+            # a change since then is still to come.
+            now = await asyncio.to_thread(self._contents)
+            self._read = {path: seen.get(path, content) for path, content in now.items()}
 
     async def reload(self, why: str) -> ReloadResult:
-        """Read the file and apply it. Whatever is wrong with it ends in the result and the log, not in an exception."""
+        """Read the file and apply it. Whatever is wrong ends in the result and the log, not in an exception."""
         started = time.monotonic()
-        result = await self._attempt(why)
+        outcome, messages = await self._attempt()
+        result = ReloadResult(time.time(), why, outcome, messages)
+        last = self._runtime.last_reload
+        if why == "trying again" and last is not None and (outcome, messages) == (last.outcome, last.messages):
+            return last  # said once is enough
         self._runtime.record_reload(result)
-        took = time.monotonic() - started
-        log.log(
-            logging.INFO if result.successful else logging.ERROR,
-            "reload (%s) %s in %.0f ms%s", why, result.outcome, took * 1000, "".join(f"\n    {m}" for m in result.messages),
-        )  # fmt: skip
+        level = logging.INFO if result.successful else logging.ERROR
+        took = (time.monotonic() - started) * 1000
+        log.log(level, "reload (%s): %s in %.0f ms", why, outcome, took)
+        for message in messages:
+            log.log(level, "  %s", message)
         return result
 
-    async def _attempt(self, why: str) -> ReloadResult:
-        def ended(outcome: Outcome, messages: Iterable[str] = ()) -> ReloadResult:
-            return ReloadResult(at=time.time(), why=why, outcome=outcome, messages=tuple(messages))
-
+    async def _attempt(self) -> tuple[Outcome, tuple[str, ...]]:
         try:
             # In a thread: a file of thousands of targets takes a while to check, and traffic must not wait for it.
             loaded = await asyncio.to_thread(load, self._path, now=time.time(), materialize=True)
+            for warning in loaded.warnings:
+                log.warning("%s", warning)
+            changed = loaded.settings != self._loaded.settings
+            changes = differences(self._loaded.settings, loaded.settings)
+            if changed:
+                await self._runtime.apply(loaded.settings)
         except ConfigurationError as error:
-            return ended("rejected", [str(mistake) for mistake in error.mistakes])
-        except UnreadableError as error:
-            return ended("rejected", [str(error)])
+            return "rejected", tuple(map(str, error.mistakes))
+        except (UnreadableError, CannotApply) as error:
+            return "rejected", (str(error),)
         except Exception as error:  # a bug of ours in reading a file must not end a process that serves
             log.exception("reading %s failed", self._path)
-            return ended("rejected", [f"{type(error).__name__}: {error}"])
-        for warning in loaded.warnings:
-            log.warning("%s", warning)
-        changes = differences(self._loaded.settings, loaded.settings)
-        if not changes and loaded.settings == self._loaded.settings:
-            self._loaded = loaded
-            return ended("unchanged")
-        try:
-            await self._runtime.apply(loaded.settings)
-        except CannotApply as error:
-            return ended("rejected", [str(error)])
+            return "rejected", (f"{type(error).__name__}: {error}",)
         self._loaded = loaded
-        return ended("applied", changes)
+        return ("applied", tuple(changes)) if changed else ("unchanged", ())
 
-    def _digest(self) -> bytes:
-        """What all watched files hold now, as one hash; a file that cannot be read counts as one of special content."""
-        whole = hashlib.blake2b(digest_size=16)
-        for path in (self._path, *self._loaded.files):
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                content = repr(error.errno).encode()
-            whole.update(hashlib.blake2b(content).digest())
-        return whole.digest()
+    def _rejected(self) -> bool:
+        last = self._runtime.last_reload
+        return last is not None and not last.successful
+
+    def _contents(self) -> Contents:
+        return {path: _content(path) for path in (self._path, *self._loaded.files)}
+
+
+def _content(path: Path) -> bytes:
+    """A hash of what the file holds; one that cannot be read holds the reason."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError as error:
+        return repr(error.errno).encode()

@@ -1,7 +1,7 @@
 """What each name says now, as whole packets ready to send.
 
 A question is answered once by looking it up; the `Reply` it yields then serves every equal question until the
-configuration or somebody's health changes. Its `head` repeats the question byte for byte, `tail()` is the ring's next turn.
+configuration or somebody's health changes. Its `head` repeats the question byte for byte, `tail()` is the ring's next.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from .registry import IsHealthy, Node, Registry, Ring, Zone
 from .specs import DnsSpec
 from .wire import AA, CLASS_IN, HEADER_SIZE, RA, TC, Question, Rcode, Type, head, opt_for
 
-# Zone transfers and what else is no type of data. MAILA and MAILB (RFC 1035), TKEY and TSIG (RFC 2930, RFC 8945) are not done.
 _TRANSFERS = frozenset((Type.AXFR, Type.IXFR))
-_NOT_IMPLEMENTED = frozenset((249, 250, 253, 254))
+_NOT_IMPLEMENTED = frozenset((249, 250, 253, 254))  # TKEY, TSIG, MAILB, MAILA: no types of data either
 
 
 class Reply:
@@ -37,15 +36,18 @@ class Reply:
 class Answers:
     """One configuration's answers, as one view of the world."""
 
-    __slots__ = ("_flags", "_registry")
+    __slots__ = ("_flags", "_negatives", "_registry")
 
     def __init__(self, spec: DnsSpec, is_healthy: IsHealthy, serial: int) -> None:
         """ValueError in words if the specification contradicts itself or DNS."""
         self._registry = Registry(spec, is_healthy, serial)
         self._flags = RA if spec.resolvers else 0
+        # Names that are not there come in floods; what they get depends on the zone and on where its name stands only.
+        self._negatives: dict[tuple[bytes, int], bytes] = {}
 
-    def health_changed(self, keys: Iterable[Hashable]) -> None:
-        self._registry.forget(keys)
+    def health_changed(self, keys: Iterable[Hashable]) -> bool:
+        """Whether any answer hangs on these keys. Those that do are made anew when next asked for."""
+        return self._registry.forget(keys)
 
     def reply(self, question: Question, limit: int) -> Reply | None:
         """The answer in at most `limit` octets; None: the name is not ours."""
@@ -68,7 +70,7 @@ class Answers:
         return Reply(head(question, self._flags | rcode), tail, question.qtype, rcode)
 
     def _positive(self, question: Question, ring: Ring, limit: int) -> Reply:
-        """Whole RRsets or none. Additional records are a courtesy: they go first, and without TC (RFC 2181 section 9)."""
+        """Whole RRsets or none. Additionals are a courtesy: they go first, and without TC (RFC 2181 section 9)."""
         room = limit - HEADER_SIZE - len(question.section) - len(opt_for(question))
         if ring.longest_answers > room:
             return self._truncated(question, Rcode.NOERROR)
@@ -82,7 +84,10 @@ class Answers:
 
     def _negative(self, question: Question, zone: Zone, rcode: int, limit: int) -> Reply:
         offset = HEADER_SIZE + len(question.key) - len(zone.origin)
-        tail = zone.soa(offset, negative=True) + opt_for(question)
+        soa = self._negatives.get((zone.origin, offset))
+        if soa is None:
+            soa = self._negatives[zone.origin, offset] = zone.soa(offset, negative=True)
+        tail = soa + opt_for(question)
         if HEADER_SIZE + len(question.section) + len(tail) > limit:
             return self._truncated(question, rcode)
         flags = AA | self._flags | rcode

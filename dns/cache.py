@@ -1,8 +1,8 @@
 """What resolvers said, kept as long as they allow. Pure: it is told the time and asks nobody.
 
-An entry is the answer and authority sections as they came, and where their TTLs stand; what goes out is a copy with every
-TTL lowered by the entry's age. How long an answer may be kept is RFC 2181 section 8's and RFC 2308 section 5's to say.
-The additional section is left away: it is the least trustworthy part (RFC 2181 section 5.4.1), and nobody's answer.
+An entry is the answer and authority sections as they came, and where their TTLs stand; what goes out is a copy with
+every TTL lowered by the entry's age. How long an answer may be kept is RFC 2181 section 8's and RFC 2308 section 5's to
+say. The additional section is left away: it is the least trustworthy part (RFC 2181 section 5.4.1) and nobody's answer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class Entry:
 
 
 def entry_of(
-    packet: bytes, response: Response, question: Question, now: float, floor: int = TTL_FLOOR, ceiling: int = TTL_CEILING
+    packet: bytes,
+    response: Response,
+    question: Question,
+    now: float,
+    floor: int = TTL_FLOOR,
+    ceiling: int = TTL_CEILING,
 ) -> Entry:
     """`packet` has been walked by `read_response`, which says where everything stands."""
     start = HEADER_SIZE + len(question.section)
@@ -57,16 +62,15 @@ def entry_of(
     # A TTL with its top bit set is 0 (RFC 2181 section 8).
     ttls = [(found.ttl_at - start, 0 if found.ttl >> 31 else min(max(found.ttl, floor), ceiling)) for found in kept]
     lifetime = min((ttl for _, ttl in ttls), default=0)
-    if response.rcode == Rcode.NXDOMAIN or not any(
-        found.rtype == question.qtype or question.qtype == Type.ANY for found in response.answers
+    if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+        lifetime = 0
+    elif response.rcode == Rcode.NXDOMAIN or not any(
+        question.qtype in (found.rtype, Type.ANY) for found in response.answers
     ):
         soa = next((found for found in response.authorities if found.rtype == Type.SOA), None)
         # Without an SOA nobody says how long there will be nothing (RFC 2308 section 5).
         minimum = soa_minimum(packet, soa) if soa else 0
-        lifetime = 0 if minimum >> 31 else min(lifetime, max(minimum, floor), NEGATIVE_CEILING)
-        lifetime = lifetime if soa else 0
-    elif response.rcode != Rcode.NOERROR:
-        lifetime = 0
+        lifetime = 0 if minimum >> 31 else min(lifetime, minimum, NEGATIVE_CEILING)
     return Entry(
         response.rcode,
         len(response.answers),

@@ -7,7 +7,7 @@ from typing import Literal
 
 Transport = Literal["udp", "tcp"]
 
-# Types that get a number of their own. All others are "other": a stranger chooses the type, and must not choose our memory.
+# Types with a number of their own. All others are "other": a stranger chooses the type, and must not choose our memory.
 TYPE_NAMES = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR", 43: "DS",
     46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 52: "TLSA", 64: "SVCB", 65: "HTTPS", 255: "ANY", 257: "CAA",

@@ -1,8 +1,8 @@
 """Asks the resolvers for everything that is not ours, once per question however many clients want to know.
 
-What a client gets is always an answer: from the cache, from the first resolver that has a usable one, or SERVFAIL within
-`DEADLINE`. A reply counts only if it comes from the address that was asked, on the port that asked, with the id and the
-question as they were sent; both port and id are random (RFC 5452).
+What a client gets is always an answer: from the cache, from the first resolver that has a usable one, or SERVFAIL
+within `DEADLINE`. A reply counts only if it comes from the address that was asked, to the port that asked, with the id
+and the question as they were sent; both port and id are random (RFC 5452).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from .cache import Cache, Entry, entry_of
 from .counters import DnsCounters, Transport
@@ -58,7 +59,7 @@ class _Client:
 @dataclass(slots=True)
 class _UnderWay:
     clients: list[_Client] = field(default_factory=list[_Client])
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Entry | None] | None = None
 
 
 class Forwarder:
@@ -72,10 +73,6 @@ class Forwarder:
         self._first = 0  # the resolver that answered last is asked first, so a dead one costs one timeout, not one each
         self._under_way: dict[bytes, _UnderWay] = {}
         self._waiting = 0
-
-    @property
-    def idle(self) -> bool:
-        return not self._under_way
 
     def ask(self, question: Question, transport: Transport, limit: int, deliver: Deliver) -> bytes | None:
         """The answer if it is at hand. None: `deliver` is called with it, later and exactly once."""
@@ -100,8 +97,14 @@ class Forwarder:
             return None
         self._counters.forwarded += 1
         under_way = self._under_way[key] = _UnderWay([client])
-        under_way.task = asyncio.create_task(self._resolve(key, question))
+        under_way.task = asyncio.create_task(self._resolve(question))
+        under_way.task.add_done_callback(partial(self._finish, key))
         return None
+
+    async def drained(self) -> None:
+        """Returns when nobody waits."""
+        while self._under_way:
+            await asyncio.wait([under_way.task for under_way in self._under_way.values() if under_way.task])
 
     async def stop(self) -> None:
         """Everyone still waiting is told SERVFAIL."""
@@ -110,26 +113,31 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _resolve(self, key: bytes, question: Question) -> None:
-        entry: Entry | None = None
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DEADLINE):
-                    entry = await self._try_each(question)
-        except Exception:
-            self._counters.internal_errors += 1
-            log.exception("a question could not be forwarded")
-        finally:
-            # Also on cancellation: whoever waits is answered.
-            now = asyncio.get_running_loop().time()
-            if entry is None:
-                self._counters.forward_failed += 1
+    async def _resolve(self, question: Question) -> Entry | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE):
+                return await self._try_each(question)
+        return None
+
+    def _finish(self, key: bytes, task: asyncio.Task[Entry | None]) -> None:
+        """Called however the task ended, cancelled before its first step included: whoever waits is answered."""
+        entry = None
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                entry = task.result()
             else:
-                self._cache.put(key, entry)
-            clients = self._under_way.pop(key).clients
-            self._waiting -= len(clients)
-            for client in clients:
-                client.deliver(self._render(client, entry, now))
+                self._counters.internal_errors += 1
+                log.error("a question could not be forwarded", exc_info=error)
+        if entry is None:
+            self._counters.forward_failed += 1
+        else:
+            self._cache.put(key, entry)
+        clients = self._under_way.pop(key).clients
+        self._waiting -= len(clients)
+        now = task.get_loop().time()
+        for client in clients:
+            client.deliver(self._render(client, entry, now))
 
     def _render(self, client: _Client, entry: Entry | None, now: float) -> bytes:
         """The packet for one client: the entry, TC if it does not fit, SERVFAIL if there is none."""
@@ -172,14 +180,12 @@ class Forwarder:
             answer = await self._over_tcp(resolver, question)
         return answer
 
-    async def _over_udp(
-        self, resolver: Resolver, question: Question, *, edns: bool
-    ) -> tuple[bytes, Response] | None:
+    async def _over_udp(self, resolver: Resolver, question: Question, *, edns: bool) -> tuple[bytes, Response] | None:
         """None: nothing acceptable came in time. What is not acceptable is ignored, the timer goes on."""
         self._counters.forward_tries += 1
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[tuple[bytes, Response] | None] = loop.create_future()
-        id = secrets.randbits(16)
+        message_id = secrets.randbits(16)
 
         def readable() -> None:
             try:
@@ -188,7 +194,7 @@ class Forwarder:
                 return
             except OSError:  # nobody listens there (ICMP says so)
                 packet = b""
-            response = read_response(packet, id, question.section)
+            response = read_response(packet, message_id, question.section)
             if not answered.done() and (response is not None or not packet):
                 answered.set_result((packet, response) if response is not None else None)
 
@@ -198,10 +204,10 @@ class Forwarder:
         except OSError:  # out of descriptors
             return None
         try:
-            # Connected, so the kernel takes datagrams from the resolver's address and port only; the port on our side is
-            # one that it draws at random for each socket.
+            # Connected, so the kernel takes datagrams from the resolver's address and port only. Our port is one that
+            # it draws at random for each socket.
             sock.connect(resolver)
-            sock.send(_query(question, id, edns=edns))
+            sock.send(_query(question, message_id, edns=edns))
             loop.add_reader(sock, readable)
             async with asyncio.timeout(self.try_timeout):
                 return await answered
@@ -213,8 +219,8 @@ class Forwarder:
 
     async def _over_tcp(self, resolver: Resolver, question: Question) -> tuple[bytes, Response] | None:
         self._counters.forward_tries += 1
-        id = secrets.randbits(16)
-        query = _query(question, id, edns=True)
+        message_id = secrets.randbits(16)
+        query = _query(question, message_id, edns=True)
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self.try_timeout):
@@ -226,12 +232,12 @@ class Forwarder:
         finally:
             if writer is not None:
                 writer.transport.abort()
-        response = read_response(packet, id, question.section)
+        response = read_response(packet, message_id, question.section)
         return (packet, response) if response is not None else None
 
 
-def _query(question: Question, id: int, *, edns: bool) -> bytes:
+def _query(question: Question, message_id: int, *, edns: bool) -> bytes:
     """The client's question in a query of our own: its DO and CD go along, all else is ours to say."""
     flags = RD | question.flags & CD
-    header = b"".join(field.to_bytes(2) for field in (id, flags, 1, 0, 0, int(edns)))
+    header = b"".join(field.to_bytes(2) for field in (message_id, flags, 1, 0, 0, int(edns)))
     return header + question.section + (opt_record(question.do, udp_size=EDNS_UDP_SIZE) if edns else b"")

@@ -1,14 +1,14 @@
 """RDATA by dnslib, where it is safe and its speed does not matter: once per record, when a configuration is compiled.
 
-dnslib never sees what a stranger sent; names come to it as lists of labels in bytes, because text would go through IDNA.
+dnslib never sees what a stranger sent, and gets names as lists of labels in bytes, because text would go through IDNA.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Protocol, cast
 
-import dnslib
+import dnslib  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from .wire import Type, encode_name
 
@@ -21,7 +21,7 @@ def _pack(rdata: _Rdata) -> bytes:
     """Into a buffer of its own, so that no name can be compressed against another record's."""
     buffer = dnslib.DNSBuffer()
     rdata.pack(buffer)
-    return bytes(buffer.data)
+    return bytes(cast("bytearray", buffer.data))
 
 
 def _label(wire: bytes) -> dnslib.DNSLabel:

@@ -1,7 +1,7 @@
 """What exists: the zones, every name in them, and which records hang on whose health.
 
-Compiled once from a DnsSpec. Afterwards only one thing ever changes: the rings of a service are made anew, when next asked
-for, after the health of one of its instances has changed.
+Compiled once from a DnsSpec. Afterwards only one thing ever changes: the rings of a service are made anew, when next
+asked for, after the health of one of its instances has changed.
 """
 
 from __future__ import annotations
@@ -153,18 +153,17 @@ class Registry:
                 return self.zones[suffix]
         return None
 
-    def forget(self, keys: Iterable[Hashable]) -> None:
-        """The health behind these keys has changed."""
-        for key in keys:
-            for record_set in self._dependants.get(key, ()):
-                record_set.forget()
+    def forget(self, keys: Iterable[Hashable]) -> bool:
+        """The health behind these keys has changed. Whether anything here hangs on them."""
+        touched = [record_set for key in keys for record_set in self._dependants.get(key, ())]
+        for record_set in touched:
+            record_set.forget()
+        return bool(touched)
 
     def _add_zone(self, namespace: NamespaceSpec, origin: bytes, serial: int) -> None:
         if origin in self.zones:
             raise ValueError(f"namespace {namespace.names[0]!r}: another namespace answers under the same name")
-        zone = Zone(
-            origin, b"\2ns" + origin, b"\nhostmaster" + origin, namespace.ttl, namespace.negative_ttl, serial
-        )
+        zone = Zone(origin, b"\2ns" + origin, b"\nhostmaster" + origin, namespace.ttl, namespace.negative_ttl, serial)
         self.zones[origin] = zone
         self._add_apex(zone)
 
@@ -190,7 +189,7 @@ class Registry:
     ) -> None:
         label = encode_name(service.name).lower()[:-1]
         name = label + zone.origin
-        ttls = dict(service.records)
+        ttls: dict[str, int] = dict(service.records)
         _refuse_doubles(f"service {service.name!r}: instance", (spec.id for spec in service.instances))
         self._add_name(zone, name)
         members: list[_Member] = []

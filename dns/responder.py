@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 from .answers import Answers, Reply
 from .counters import RCODE_NAMES, DnsCounters, Transport
 from .forwarder import Deliver, Forwarder
-from .wire import HEADER_SIZE, QR, RD, TCP_SIZE, Question, Rcode, Rejection, Type, read_query
+from .wire import HEADER_SIZE, QR, RD, TCP_SIZE, Question, Rcode, Rejection, read_query
 
 # Questions remembered whole. A resolver's clients ask few different things; a flood of different names fills it, and
 # then it is emptied: refilling costs one look-up per question that is alive.
@@ -33,7 +33,7 @@ LATER: Final = Later.LATER
 
 
 class Responder:
-    """`memo` maps a query without its id to its reply. It is for UDP, and replaced, never emptied, when answers change."""
+    """`memo` maps a query without its id to its reply, over UDP. When answers change it is replaced, never emptied."""
 
     __slots__ = ("_answers", "_forwarder", "counters", "memo")
 
@@ -48,8 +48,8 @@ class Responder:
         self._forget()
 
     def health_changed(self, keys: Iterable[Hashable]) -> None:
-        self._answers.health_changed(keys)
-        self._forget()
+        if self._answers.health_changed(keys):
+            self._forget()
 
     def count_hits(self) -> None:
         """Brings what the remembered replies counted by themselves into the counters."""
@@ -81,8 +81,7 @@ class Responder:
                 return self._forwarder.ask(question, transport, limit, deliver) or LATER
             reply = self._answers.refusal(question, Rcode.REFUSED)
         self._count(transport, reply)
-        # The number of an IXFR's authority records was not looked at, so its packet is no key to anything.
-        if transport == "udp" and len(packet) <= MEMO_PACKET_LIMIT and question.qtype != Type.IXFR:
+        if transport == "udp" and len(packet) <= MEMO_PACKET_LIMIT and not question.trailing:
             if len(self.memo) >= MEMO_LIMIT:
                 self._forget()
             self.memo[packet[2:]] = reply

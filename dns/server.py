@@ -1,8 +1,8 @@
 """The DNS plane: listeners, answers, forwarding, and their life.
 
-`prepare` binds what is new and compiles, and changes nothing that anyone can see; `commit` is one plain call that swaps the
-answers and opens the new listeners; `abort` undoes. A listener that stays in the configuration is never touched, the
-cache and the counters stay with the server.
+`prepare` binds what is new and compiles, and changes nothing that anyone can see; `commit` is one plain call that swaps
+the answers and opens the new listeners; `abort` undoes. A listener that stays in the configuration is never touched,
+the cache and the counters stay with the server.
 
     server = DnsServer(health)
     prepared = await server.prepare(DnsSpec(listen=(("127.0.0.1", 8053),), namespaces=(...)))
@@ -25,7 +25,7 @@ from ipaddress import ip_address
 from .answers import Answers
 from .cache import Cache
 from .counters import DnsCounters
-from .forwarder import Forwarder
+from .forwarder import TRY_TIMEOUT, Forwarder
 from .responder import Responder
 from .specs import DnsSpec, HealthSource, InstanceSpec
 from .tcp import Connections, TcpListener, tcp_socket
@@ -70,10 +70,10 @@ class Prepared:
 
 
 class DnsServer:
-    def __init__(self, health: HealthSource) -> None:
+    def __init__(self, health: HealthSource, *, resolver_timeout: float = TRY_TIMEOUT) -> None:
         self._health = health
         self._counters = DnsCounters()
-        self._forwarder = Forwarder(Cache(), self._counters)
+        self._forwarder = Forwarder(Cache(), self._counters, resolver_timeout)
         # An SOA's serial moves when the configuration does, and does not move back when the server restarts.
         self._serial = int(time.time())
         nothing = Answers(DnsSpec(), self._is_healthy, self._serial)
@@ -110,7 +110,7 @@ class DnsServer:
                     undo.callback(opened[endpoint].close)
             listeners = {endpoint: opened.get(endpoint) or self._listeners[endpoint] for endpoint in spec.listen}
             _refuse_loop(spec.resolvers, [listener.bound for listener in listeners.values()])
-            undo = undo.pop_all()
+            abort = undo.pop_all().close
 
         def commit() -> None:
             closing = [listener for endpoint, listener in self._listeners.items() if endpoint not in listeners]
@@ -124,7 +124,7 @@ class DnsServer:
                 listener.udp.stop()
                 listener.close()
 
-        return Prepared(commit, undo.close)
+        return Prepared(commit, abort)
 
     async def stop(self, grace: float) -> None:
         """Takes no more queries; those under way have `grace` seconds to be answered, by SERVFAIL in the end."""
@@ -139,7 +139,7 @@ class DnsServer:
                 await self._forwarder.drained()
         await self._forwarder.stop()
         if self._connections is not None:
-            self._connections.abort()
+            await self._connections.stop()
         for listener in listeners.values():
             listener.udp.close()
 
@@ -177,8 +177,8 @@ def _refuse_loop(resolvers: Iterable[Endpoint], bound: Iterable[Endpoint]) -> No
         resolver = ip_address(host)
         for address, own_port in bound:
             own = ip_address(address)
-            same = resolver == own or (
-                own.is_unspecified and own.version == resolver.version and (resolver.is_loopback)
-            )
+            same = resolver == own or (own.is_unspecified and own.version == resolver.version and resolver.is_loopback)
             if port == own_port and same:
-                raise ValueError(f"resolver {host} port {port} is this server itself, so nothing would ever be answered")
+                raise ValueError(
+                    f"resolver {host} port {port} is this server itself: no question would ever be answered"
+                )

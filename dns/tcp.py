@@ -23,6 +23,7 @@ WRITE_BUFFER = 256 << 10  # octets of answers that wait for a slow reader; then 
 PENDING_LIMIT = 128  # forwarded questions of one connection; then it is not read from until one is answered
 BURST = 64  # messages before the loop gets its turn back
 BACKLOG = 512
+FLUSH_TIMEOUT = 0.5  # seconds that a stopping server gives the last answers to leave
 ACCEPT_PAUSE = 1.0  # seconds without accepting when descriptors have run out; asyncio's
 
 
@@ -78,12 +79,18 @@ class DnsStream(asyncio.Protocol):
         return self._client
 
     @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def busy(self) -> bool:
         return bool(self._pending)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        if self not in self._connections:  # evicted, or the server stopped, before it began
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -122,7 +129,7 @@ class DnsStream(asyncio.Protocol):
             return
         done = 0
         at = 0
-        while self._transport is not None and not self._paused and self._pending < PENDING_LIMIT:
+        while self._open and not self._paused and self._pending < PENDING_LIMIT:
             if done == BURST:
                 self._scheduled = True
                 self._connections.loop.call_soon(self._resume)
@@ -131,7 +138,8 @@ class DnsStream(asyncio.Protocol):
                 break
             end = at + 2 + int.from_bytes(self._buffer[at : at + 2])
             if end < at + 2 + HEADER_SIZE:  # not DNS
-                return self.abort()
+                self.abort()
+                return
             if len(self._buffer) < end:
                 break
             message = bytes(self._buffer[at + 2 : end])
@@ -161,12 +169,12 @@ class DnsStream(asyncio.Protocol):
         self._work()
 
     def _write(self, packet: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._open:
             self._transport.write(len(packet).to_bytes(2) + packet)
 
     def _read_on(self) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or not self._open:
             return
         stalled = self._scheduled or self._paused or self._pending >= PENDING_LIMIT
         if self._ended:
@@ -181,17 +189,18 @@ class DnsStream(asyncio.Protocol):
 class Connections:
     """All TCP connections of a server: their caps, and one timer for all deadlines."""
 
-    __slots__ = ("_addresses", "_responder", "_streams", "_timer", "loop")
+    __slots__ = ("_addresses", "_emptied", "_responder", "_streams", "_timer", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, responder: Responder) -> None:
         self.loop = loop
         self._responder = responder
-        self._streams: set[DnsStream] = set()
+        self._streams: dict[DnsStream, None] = {}  # in order of arrival
         self._addresses: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
 
-    def __len__(self) -> int:
-        return len(self._streams)
+    def __contains__(self, stream: DnsStream) -> bool:
+        return stream in self._streams
 
     def admit(self, client: str) -> DnsStream | None:
         """A place for a connection, at the cost of the one that has been idle longest if the house is full."""
@@ -206,7 +215,7 @@ class Connections:
             counters.tcp_refused += 1
             return None
         stream = DnsStream(self, self._responder, client)
-        self._streams.add(stream)
+        self._streams[stream] = None
         self._addresses[client] += 1
         counters.tcp_accepted += 1
         counters.tcp_active += 1
@@ -217,22 +226,31 @@ class Connections:
     def remove(self, stream: DnsStream) -> None:
         if stream not in self._streams:
             return
-        self._streams.remove(stream)
+        del self._streams[stream]
         self._addresses[stream.client] -= 1
         if not self._addresses[stream.client]:
             del self._addresses[stream.client]
         self._responder.counters.tcp_active -= 1
+        if not self._streams and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def close_idle(self) -> None:
         for stream in [stream for stream in self._streams if not stream.busy]:
             stream.close()
 
-    def abort(self) -> None:
+    async def stop(self) -> None:
+        """Everybody gets what was written for him, unless he does not read it."""
+        for stream in list(self._streams):
+            stream.close()
+        if self._streams:
+            self._emptied = self.loop.create_future()
+            await asyncio.wait([self._emptied], timeout=FLUSH_TIMEOUT)
+        for stream in list(self._streams):
+            self.remove(stream)
+            stream.abort()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for stream in list(self._streams):
-            stream.abort()
 
     def _evict(self, client: str | None) -> bool:
         idle = [s for s in self._streams if not s.busy and (client is None or s.client == client)]
@@ -251,7 +269,7 @@ class Connections:
 
 
 class TcpListener:
-    __slots__ = ("_connections", "_connecting", "_loop", "_sock", "_timer")
+    __slots__ = ("_connecting", "_connections", "_loop", "_sock", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, connections: Connections) -> None:
         self._loop = loop

@@ -19,14 +19,13 @@ BURST = 64  # datagrams before the loop gets its turn back: 0.4 ms at most, so T
 RECEIVE_SIZE = 4096  # no query is longer; what is cut off here is malformed then, and told so
 RECEIVE_BUFFER = 4 << 20  # octets that wait in the kernel while the loop is busy; net.core.rmem_max may allow less
 
-# How the kernel is asked to say to which address a datagram was sent. Linux's numbers; `socket` has no name for the first.
-_IP_PKTINFO = 8
+_IP_PKTINFO = 8  # Linux's number; Python 3.11 has a name for IPv6's only
 
 Address = tuple[Any, ...]
 
 
 def udp_socket(address: str, port: int) -> socket.socket:
-    """Bound, not yet read. No SO_REUSEADDR and no SO_REUSEPORT: a second server on our port is a mistake to hear about."""
+    """Bound, not yet read. No SO_REUSEADDR, no SO_REUSEPORT: a second server on our port is a mistake to hear about."""
     parsed = ip_address(address)
     family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -124,5 +123,5 @@ class UdpListener:
             self._count_failure(error)
 
     def _count_failure(self, error: OSError) -> None:
-        """Full buffers, a firewall's EPERM, source port 0 (EINVAL), a socket closed meanwhile: the client asks again."""
+        """Full buffers, a firewall's EPERM, source port 0 (EINVAL), a socket that was closed: the client asks again."""
         self._responder.counters.send_failed[errno.errorcode.get(error.errno or 0, "other")] += 1

@@ -67,8 +67,8 @@ class Question:
 
     __slots__ = ("do", "edns", "flags", "id", "key", "qclass", "qtype", "section", "trailing", "udp_size")
 
-    def __init__(self, id: int, flags: int, section: bytes, qtype: int, qclass: int) -> None:
-        self.id = id
+    def __init__(self, message_id: int, flags: int, section: bytes, qtype: int, qclass: int) -> None:
+        self.id = message_id
         self.flags = flags
         self.section = section
         self.key = section[:-4].lower()
@@ -98,25 +98,25 @@ def read_query(packet: bytes) -> Question | Rejection:
     size = len(packet)
     if size < HEADER_SIZE:
         return _SHORT
-    id, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(packet)
+    message_id, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(packet)
     if flags & QR:
         return _RESPONSE
     if flags & OPCODE_MASK:
-        return _reject("opcode", Rcode.NOTIMP, id, flags)
+        return _reject("opcode", Rcode.NOTIMP, message_id, flags)
     if questions != 1 or answers:  # RFC 9619: exactly one
-        return _reject("counts", Rcode.FORMERR, id, flags)
+        return _reject("counts", Rcode.FORMERR, message_id, flags)
     at = _skip_plain_name(packet, HEADER_SIZE)
     if at < 0 or at + 4 > size:
-        return _reject("question", Rcode.FORMERR, id, flags)
+        return _reject("question", Rcode.FORMERR, message_id, flags)
     qtype, qclass = _PAIR.unpack_from(packet, at)
     at += 4
-    question = Question(id, flags, packet[HEADER_SIZE:at], qtype, qclass)
+    question = Question(message_id, flags, packet[HEADER_SIZE:at], qtype, qclass)
     if qtype == Type.OPT:
-        return _reject("question", Rcode.FORMERR, id, flags)
+        return _reject("question", Rcode.FORMERR, message_id, flags)
     if qtype == Type.IXFR:
         return question  # carries an SOA in its authority section (RFC 1995), which is not read: it is refused anyway
     if authorities:
-        return _reject("counts", Rcode.FORMERR, id, flags)
+        return _reject("counts", Rcode.FORMERR, message_id, flags)
 
     options = -1
     for _ in range(additionals):
@@ -124,14 +124,14 @@ def read_query(packet: bytes) -> Question | Rejection:
         # pointers outright leaves nothing for the loops and chains that other parsers fall into.
         owner, at = at, _skip_plain_name(packet, at)
         if at < 0 or at + 10 > size:
-            return _reject("additional", Rcode.FORMERR, id, flags)
+            return _reject("additional", Rcode.FORMERR, message_id, flags)
         rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
         at += 10
         if at + length > size:
-            return _reject("additional", Rcode.FORMERR, id, flags)
+            return _reject("additional", Rcode.FORMERR, message_id, flags)
         if rtype == Type.OPT:
             if options >= 0 or packet[owner]:  # RFC 6891 section 6.1.1: one, owned by the root
-                return _reject("edns", Rcode.FORMERR, id, flags)
+                return _reject("edns", Rcode.FORMERR, message_id, flags)
             options = at
             question.edns = True
             question.do = bool(ttl & DO)
@@ -139,7 +139,7 @@ def read_query(packet: bytes) -> Question | Rejection:
             if ttl >> 16 & 0xFF:
                 return Rejection("version", Rcode.BADVERS, _bad_version(question))
             if not _options_fit(packet, at, at + length):
-                return _reject("edns", Rcode.FORMERR, id, flags)
+                return _reject("edns", Rcode.FORMERR, message_id, flags)
         at += length
     question.trailing = at < size
     return question
@@ -164,9 +164,9 @@ def _options_fit(packet: bytes, at: int, end: int) -> bool:
     return at == end
 
 
-def _reject(reason: str, rcode: int, id: int, flags: int) -> Rejection:
+def _reject(reason: str, rcode: int, message_id: int, flags: int) -> Rejection:
     """Header only: what follows it cannot be trusted, not even to repeat it."""
-    return Rejection(reason, rcode, _HEADER.pack(id, QR | flags & (OPCODE_MASK | RD) | rcode, 0, 0, 0, 0))
+    return Rejection(reason, rcode, _HEADER.pack(message_id, QR | flags & (OPCODE_MASK | RD) | rcode, 0, 0, 0, 0))
 
 
 def _bad_version(question: Question) -> bytes:
@@ -264,7 +264,7 @@ class Response:
     end: int  # of the authority section: where what we relay ends
 
 
-def read_response(packet: bytes, id: int, section: bytes) -> Response | None:
+def read_response(packet: bytes, message_id: int, section: bytes) -> Response | None:
     """None: this is not the answer to that question, or is malformed; either way the sender may still send it.
 
     The question must come back exactly as it was sent, its case too. A truncated answer is read no further than that.
@@ -274,7 +274,7 @@ def read_response(packet: bytes, id: int, section: bytes) -> Response | None:
     if size < HEADER_SIZE:
         return None
     got, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(packet)
-    if got != id or not flags & QR or flags & OPCODE_MASK:
+    if got != message_id or not flags & QR or flags & OPCODE_MASK:
         return None
     if not questions and flags & RCODE_MASK == Rcode.FORMERR:  # from a server that knew no EDNS, or no question
         return Response(flags, Rcode.FORMERR, False, (), (), HEADER_SIZE)
@@ -314,8 +314,9 @@ def read_response(packet: bytes, id: int, section: bytes) -> Response | None:
 def _skip_name(packet: bytes, at: int, lengths: dict[int, int]) -> int:
     """Where the name at `at` ends, or -1 when it is malformed anywhere along its pointers.
 
-    `lengths` remembers, per offset of a label, how long the name from there is: each label of a message is walked once,
-    however many names point at it, and no name has more than NAME_LIMIT labels and pointers. A pointer must aim before the name it stands in, so no loop can be written.
+    `lengths` remembers, per offset of a label, how long the name from there is: each label of a message is walked
+    once, however many names point at it, and no name has more than NAME_LIMIT labels and pointers. A pointer must aim
+    before the name it stands in, so no loop can be written.
     """
     size = len(packet)
     walked: list[tuple[int, int]] = []  # (offset of a label or pointer, octets it adds)

@@ -53,7 +53,18 @@ class _RuleSpec(Protocol):
 class _Rules:
     """Rules of one direction in order of precedence, and the words that name them."""
 
-    __slots__ = ("_allows", "_default", "_index", "_names", "_peers", "_protocol", "_specs", "_title", "_verdicts")
+    __slots__ = (
+        "_allowed",
+        "_allows",
+        "_default",
+        "_index",
+        "_labels",
+        "_names",
+        "_peers",
+        "_protocol",
+        "_specs",
+        "_title",
+    )
 
     def __init__(
         self,
@@ -78,22 +89,23 @@ class _Rules:
             [Match(tuple(map(parse_network, cidrs)), spec.ports) for cidrs, spec in zip(concerned, specs, strict=True)]
         )
         self._allows = [not isinstance(spec, AclRuleSpec) or spec.allow for spec in specs]
+        self._labels = labels
         # Allowed needs no word about the peer, so it is one object for ever; only denials are worded when they happen.
-        self._verdicts = [
+        self._allowed = [
             Verdict(
-                allow, label, f"{title}: {name} allows {protocol} {_ports(spec)} {self._peers[0]} {spec.peers.label}"
+                True, label, f"{title}: {name} allows {protocol} {_ports(spec)} {self._peers[0]} {spec.peers.label}"
             )
-            for spec, label, name, allow in zip(specs, labels, names, self._allows, strict=True)
+            for spec, label, name in zip(specs, labels, names, strict=True)
         ]
 
     def judge(self, address: int, port: int, peer: str, *, answer: bool = False) -> tuple[Verdict, int, int]:
         """The verdict, and the range of ports around `port` for which an allowing one is the same."""
         rule, low, high = self._index.find(address, port)
         if rule != self._index.nobody and self._allows[rule]:
-            return self._verdicts[rule], low, high
+            return self._allowed[rule], low, high
         what = f"{'the answer, ' if answer else ''}{self._protocol} {port} {self._peers[0]} {peer}"
         if rule != self._index.nobody:
-            verdict = Verdict(False, self._verdicts[rule].rule, f"{self._title}: {self._names[rule]} denies {what}")
+            verdict = Verdict(False, self._labels[rule], f"{self._title}: {self._names[rule]} denies {what}")
         else:
             reason = f"{self._title}: no rule allows {what} (implicit deny){self._nearest(address, port)}"
             verdict = Verdict(False, self._default, reason)

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 PORTS = 65536
 _IPV6 = 1 << 128  # added to every IPv6 address
@@ -41,11 +41,7 @@ def parse_address(text: str) -> int:
 def parse_network(cidr: str) -> tuple[int, int]:
     """First and last address. Host bits are cleared, as AWS does: 100.68.0.18/18 is 100.68.0.0/18."""
     network = ip_network(cidr, strict=False)
-    if isinstance(network, IPv4Network):
-        first = int(network.network_address)
-    else:
-        mapped = IPv6Address(network.network_address).ipv4_mapped
-        first = _IPV6 + int(network.network_address) if mapped is None or network.prefixlen < 96 else int(mapped)
+    first = parse_address(str(network.network_address))
     return first, first + network.num_addresses - 1
 
 
@@ -131,16 +127,13 @@ class FirstMatch:
         )
 
     def _begin(self, address: int, block: _Block | None) -> None:
-        if self._starts[-1] == address:  # a block that begins where the one around it does
-            self._blocks[-1] = block
-        else:
-            self._starts.append(address)
-            self._blocks.append(block)
+        # Several blocks may begin, or end, at one address: the last one said here counts, and bisect_right finds it.
+        self._starts.append(address)
+        self._blocks.append(block)
 
     def _leave(self, inside: list[tuple[int, _Block]]) -> None:
         last, _ = inside.pop()
-        if not inside or inside[-1][0] > last:
-            self._begin(last + 1, inside[-1][1] if inside else None)
+        self._begin(last + 1, inside[-1][1] if inside else None)
 
     def find(self, address: int, port: int) -> tuple[int, int, int]:
         """(rule, first port, last port): for this address every port of that range has the same answer."""

@@ -67,12 +67,8 @@ class HttpSession(asyncio.Protocol):
         "_finished",
         "_hold",
         "_lingering",
-        "received",
         "_replay",
-        "sent",
         "_started",
-        "status",
-        "target_status",
         "_tail",
         "busy",
         "deadline",
@@ -87,12 +83,16 @@ class HttpSession(asyncio.Protocol):
         "persist",
         "plan",
         "reader",
-        "request_time",
         "reason",
+        "received",
+        "request_time",
         "route",
         "sending",
+        "sent",
         "simple",
+        "status",
         "target",
+        "target_status",
         "target_time",
         "tls",
         "transport",
@@ -104,7 +104,7 @@ class HttpSession(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.transport: asyncio.Transport | None = None
-        self.busy = True  # until the transport is here: TLS may deliver bytes a moment before it
+        self.busy = False
         self._ahead = b""
         self.upstream: Upstream | None = None
         self.target: Target | None = None
@@ -147,9 +147,6 @@ class HttpSession(asyncio.Protocol):
             self.tls = tls_facts(transport)
         self.deadline = listener.clock.now + FIRST_TIMEOUT
         listener.connections.add(self)
-        self.busy = False
-        if self._ahead:
-            self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.release(self)

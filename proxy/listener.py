@@ -7,7 +7,9 @@ session or a relay. The listener keeps what its connections share: plan, counter
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
 TLS_HANDSHAKE_TIMEOUT = 10.0
+ACCEPT_BATCH = 64  # then the loop has its turn
+ACCEPT_RETRY = 1.0  # seconds to wait when accepting fails for want of descriptors (asyncio's own figure)
 
 
 class Connection(Protocol):
@@ -43,7 +47,9 @@ class Connection(Protocol):
 
 class Listener:
     __slots__ = (
+        "_retry",
         "_server",
+        "_socket",
         "access_log",
         "bound",
         "clock",
@@ -70,29 +76,40 @@ class Listener:
         self.draining = False
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.bound: tuple[str, int] = (spec.address, spec.port)
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self.plan: Plan
         self.firewall: Firewall
         self.context: ServerContext | None = None
 
-    async def bind(self) -> None:
-        """Listen, without accepting yet. OSError names the address when it cannot be had."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                self._accept, self.spec.address, self.spec.port, backlog=BACKLOG, start_serving=False
+    async def bind(self, predecessor: Listener | None = None) -> None:
+        """Take the address, or a predecessor's socket, without accepting yet.
+
+        OSError names the address when it cannot be had.
+        """
+        self._socket = _bound_socket(self.spec) if predecessor is None else predecessor.share()
+        self.bound = self._socket.getsockname()[:2]
+        if not self.secure:
+            # uvloop accepts in C. It takes the descriptor it is given for its own, so it is given a second one.
+            self._server = await asyncio.get_running_loop().create_server(
+                self._accept, sock=self._socket.dup(), backlog=BACKLOG, start_serving=False
             )
-        except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), self.spec.key) from error
-        self.bound = self._server.sockets[0].getsockname()[:2]
+
+    def share(self) -> socket.socket:
+        assert self._socket is not None
+        return self._socket.dup()
 
     def start(self) -> None:
-        """Begin to accept, now: `start_serving` is a coroutine that has done its work when it first yields."""
-        assert self._server is not None
-        serving = self._server.start_serving()
-        with suppress(StopIteration):
-            serving.send(None)
-        serving.close()
+        """Begin to accept."""
+        if self._server is not None:
+            serving = self._server.start_serving()  # a coroutine that has done its work when it first yields
+            with suppress(StopIteration):
+                serving.send(None)
+            serving.close()
+        elif self._socket is not None:
+            self._socket.listen(BACKLOG)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept_secure, self._socket)
 
     def become(self, spec: ListenerSpec, plan: Plan, firewall: Firewall, context: ServerContext | None) -> None:
         """One new configuration, for all that begins from now on."""
@@ -106,52 +123,66 @@ class Listener:
         return Admission(self)
 
     def admit(self, transport: asyncio.Transport) -> None:
-        """The firewall's verdict on a connection that was just accepted, and what follows from it."""
+        """A plain connection was accepted: judge it, and give it a session."""
         source: tuple[str, int] = transport.get_extra_info("peername")
         local: tuple[str, int] = transport.get_extra_info("sockname")
-        verdict = self.firewall.arrival(source[0], source[1], local[0], local[1])
-        if not verdict.allowed:
-            self.counters.denied[verdict.rule] += 1
-            if self.access_log is not None:
-                self.access_log.add(denial_record(self, source, verdict))
+        if not self._admitted(source, local):
             transport.abort()
             return
-        self.counters.accepted += 1
-        self.counters.active += 1
-        if self.secure:
-            transport.pause_reading()  # the ClientHello belongs to the TLS layer, which comes in a moment
-            handshake = asyncio.get_running_loop().create_task(self._handshake(transport))
+        protocol = HttpSession(self) if self.spec.protocol == "HTTP" else TcpSession(self).client
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def _admitted(self, source: tuple[str, int], local: tuple[str, int]) -> bool:
+        verdict = self.firewall.arrival(source[0], source[1], local[0], local[1])
+        if verdict.allowed:
+            self.counters.accepted += 1
+            self.counters.active += 1
+            return True
+        self.counters.denied[verdict.rule] += 1
+        if self.access_log is not None:
+            self.access_log.add(denial_record(self, source, verdict))
+        return False
+
+    def _accept_secure(self, listening: socket.socket) -> None:
+        """TLS: the verdict must come before the handshake, so the connection is accepted as a plain socket.
+
+        (A transport that is upgraded later would read on meanwhile, and lose the ClientHello.)
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPT_BATCH):
+            try:
+                client, source = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError:  # out of descriptors or memory: the kernel's queue waits until there are some
+                self.counters.failed["accept_failed"] += 1
+                loop.remove_reader(listening.fileno())
+                self._retry = loop.call_later(
+                    ACCEPT_RETRY, loop.add_reader, listening.fileno(), self._accept_secure, listening
+                )
+                return
+            if not self._admitted(source[:2], client.getsockname()[:2]):
+                client.close()
+                continue
+            client.setblocking(False)
+            handshake = loop.create_task(self._handshake(client))
             self.handshakes.add(handshake)
             handshake.add_done_callback(self.handshakes.discard)
-        elif self.spec.protocol == "HTTP":
-            session = HttpSession(self)
-            transport.set_protocol(session)
-            session.connection_made(transport)
-        else:
-            TcpSession(self).begin(transport)
 
-    async def _handshake(self, transport: asyncio.Transport) -> None:
-        session = HttpSession(self) if self.spec.protocol == "HTTPS" else TcpSession(self)
-        protocol = session if isinstance(session, HttpSession) else session.relay.client
-        assert self.context is not None
+    async def _handshake(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        protocol = HttpSession(self) if self.spec.protocol == "HTTPS" else TcpSession(self).client
         try:
-            secure = await asyncio.get_running_loop().start_tls(
-                transport, protocol, self.context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
+            await loop.connect_accepted_socket(
+                lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
             )
         except (OSError, EOFError, TimeoutError):  # ssl.SSLError and ConnectionError are OSErrors
-            secure = None
-        except asyncio.CancelledError:
-            transport.abort()
-            self.counters.active -= 1
-            raise
-        if secure is None or secure.is_closing():
-            transport.abort()
             self.counters.tls_failed += 1
             self.counters.active -= 1
-        elif isinstance(session, HttpSession):
-            session.connection_made(secure)
-        else:
-            session.begin(secure)
+        except asyncio.CancelledError:
+            self.counters.active -= 1
+            raise
 
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
@@ -187,6 +218,13 @@ class Listener:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._socket is not None:
+            if self._server is None:
+                asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
         for connection in list(self.connections):
             connection.drain()
 
@@ -198,6 +236,21 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.spec.key} {self.spec.protocol}: {len(self.connections)} connections>"
+
+
+def _bound_socket(spec: ListenerSpec) -> socket.socket:
+    family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((spec.address, spec.port))
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, os.strerror(error.errno or 0), spec.key) from error
+    return listening
 
 
 @cache

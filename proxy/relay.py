@@ -38,18 +38,33 @@ class RelayEnd(asyncio.Protocol):
         transport = self.peer.transport
         if transport is not None:
             transport.write(data)
-        else:
+        elif self.transport is not None:
             self.early += data
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         """Half-close: pass it on and go on with the other direction. TLS cannot, so there an end is the end."""
         self.eof = True
         peer = self.peer
-        transport = peer.transport
-        if transport is None or peer.eof or not transport.can_write_eof() or not self.relay.half_close:
+        if peer.eof or not self.relay.half_close:
             return False
-        transport.write_eof()
-        return True
+        if peer.transport is not None:
+            if not peer.transport.can_write_eof():
+                return False
+            peer.transport.write_eof()
+        return True  # where the other side is still being connected to, it is told when it is there
+
+    def joined(self) -> None:
+        """The other side is there now: it gets what this one said meanwhile."""
+        transport = self.peer.transport
+        assert transport is not None
+        if self.early:
+            transport.write(self.early)
+            self.early = b""
+        if self.eof:
+            transport.write_eof()
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         transport = self.peer.transport

@@ -50,8 +50,7 @@ def pick_group(groups: WeightedGroups, draw: float) -> str | None:
         return names[0]
     if not names:
         return None
-    # The last group is never asked about: a draw just below 1 times the total may round up to the total.
-    return names[bisect_right(groups.ends, draw * groups.ends[-1], 0, len(names) - 1)]
+    return names[bisect_right(groups.ends, draw * groups.ends[-1])]
 
 
 class CompiledRule:

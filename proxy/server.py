@@ -16,7 +16,7 @@ from .firewall import Firewall
 from .health import CheckKey, HealthTable
 from .listener import Listener
 from .plan import Plan
-from .specs import ListenerSpec, ProxySpec
+from .specs import FirewallSpec, ListenerSpec, ProxySpec
 from .targets import TargetGroup, check_keys
 from .tls import ServerContext, server_context
 
@@ -39,6 +39,7 @@ class Proxy:
         self._health = health
         self._access_log = access_log
         self._rng = random.Random(seed)
+        self._known_firewalls: dict[FirewallSpec, Firewall] = {}
         self._closing: list[Listener] = []  # no longer in the configuration, but not empty yet
         self._retired: list[TargetGroup] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -55,11 +56,12 @@ class Proxy:
         added: dict[str, Listener] = {}
         try:
             for listener_spec in spec.listeners:
-                if listener_spec.key not in self.listeners:
-                    listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
-                    await listener.bind()
+                running = self.listeners.get(listener_spec.key)
+                listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
+                if running is None or running.secure != listener.secure:  # TLS is accepted in another way
+                    await listener.bind(running)
                     added[listener_spec.key] = listener
-        except OSError:
+        except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
                 listener.close()
             raise
@@ -88,12 +90,13 @@ class Proxy:
 
     def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, Listener]) -> None:
         now = self.clock.now
-        firewalls = dict(spec.group_firewalls)
+        group_firewalls = dict(spec.group_firewalls)
+        firewalls = self._firewalls(spec)
         groups: dict[str, TargetGroup] = {}
         for group_spec in spec.target_groups:
             group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
-            firewall = firewalls.get(group_spec.name)
-            group.apply(group_spec, None if firewall is None else Firewall(firewall), now)
+            firewall = group_firewalls.get(group_spec.name)
+            group.apply(group_spec, None if firewall is None else firewalls[firewall], now)
             groups[group_spec.name] = group
         for group in self.groups.values():
             group.retire(now)
@@ -103,9 +106,9 @@ class Proxy:
         listeners: dict[str, Listener] = {}
         for listener_spec in spec.listeners:
             key = listener_spec.key
-            listener = self.listeners.pop(key, None) or added[key]
+            listener = added[key] if key in added else self.listeners.pop(key)
             listener.become(
-                listener_spec, Plan(listener_spec, groups), Firewall(listener_spec.firewall), contexts.get(key)
+                listener_spec, Plan(listener_spec, groups), firewalls[listener_spec.firewall], contexts.get(key)
             )
             listeners[key] = listener
         for listener in self.listeners.values():
@@ -117,6 +120,13 @@ class Proxy:
             listener.start()
         if self._ticker is None:
             self._tick()
+
+    def _firewalls(self, spec: ProxySpec) -> dict[FirewallSpec, Firewall]:
+        """One firewall per specification: compiling one of 10,000 rules takes a while, and most are shared."""
+        wanted = {listener.firewall for listener in spec.listeners} | {firewall for _, firewall in spec.group_firewalls}
+        known = self._known_firewalls
+        self._known_firewalls = {each: known.get(each) or Firewall(each) for each in wanted}
+        return self._known_firewalls
 
     def _tick(self) -> None:
         self.clock.tick()

@@ -28,6 +28,7 @@ class TcpSession:
         "_counted",
         "_listener",
         "_started",
+        "client",
         "connect_time",
         "group",
         "local",
@@ -49,15 +50,15 @@ class TcpSession:
         self.connect_time = -1.0
         self.tls = NO_TLS
         self.relay = Relay(listener.clock, IDLE_TIMEOUT, self._ended, half_close=not listener.secure)
+        self.client = self.relay.client = _ClientEnd(self)
+        self.client.peer = self.relay.target_end
+        self.relay.target_end.peer = self.client
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """The client is admitted, and TLS is done where it is spoken; its transport does not read yet."""
+        """The client is admitted, and TLS is done where it is spoken."""
         listener = self._listener
-        transport.pause_reading()
         self.peer = transport.get_extra_info("peername")[:2]
         self.local = transport.get_extra_info("sockname")[:2]
-        transport.set_protocol(self.relay.client)
-        self.relay.client.connection_made(transport)
         self.tls = tls_facts(transport) if listener.secure else NO_TLS
         listener.connections.add(self.relay)
         listener.counters.requests += 1
@@ -102,7 +103,7 @@ class TcpSession:
                 if relay.client.transport is None:  # the client left in the same turn
                     relay.abort("client_closed")
                 else:
-                    relay.client.transport.resume_reading()
+                    relay.client.joined()
                 return
             self._uncount()
             target.counters.failed[reason] += 1
@@ -158,6 +159,20 @@ class TcpSession:
         return f"<TcpSession {self.peer[0]}:{self.peer[1]} -> {self.target!r}>"
 
 
+class _ClientEnd(RelayEnd):
+    """The side that faces the client: its arrival begins the session."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: TcpSession) -> None:
+        super().__init__(session.relay)
+        self._session = session
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._session.begin(transport)
+
+
 class _TargetEnd(RelayEnd):
     """The side that faces the target: its target knows it, so that the end of a drain can cut it."""
 
@@ -173,9 +188,6 @@ class _TargetEnd(RelayEnd):
         relay = self.relay
         self.peer = relay.client
         relay.client.peer = relay.target_end = self
-        if relay.client.early:
-            transport.write(relay.client.early)
-            relay.client.early = b""
         self._target.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -12,6 +12,8 @@ import uvloop
 
 NO_SKIPS = os.environ.get("PENSTOCK_NO_SKIPS", "") not in ("", "0")
 
+FAILED = pytest.StashKey[bool]()
+
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -22,10 +24,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_descriptor_left_open() -> Iterator[None]:
+def no_descriptor_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test ends with the file descriptors it began with; fixtures of wider scope have opened theirs before."""
     before = _open_descriptors()
     yield
+    if request.node.stash.get(FAILED, False):
+        return  # its traceback keeps alive what it was holding
     left = _open_descriptors() - before
     if left:
         gc.collect()  # a cycle is not a leak
@@ -45,9 +49,10 @@ def _open_descriptors() -> set[tuple[str, str]]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _forbid_skip(report)
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     return report
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from ...proxy.counters import DURATION_BUCKETS
 from ..version import VERSION
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # responses[0] counts exchanges that ended before there was a status: the client left, or the connection failed.
 CODE_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
-BUCKET_LABELS = (*(f"{bound:g}" for bound in DURATION_BUCKETS), "+Inf")
+BUCKET_LABELS = (*map(floatToGoString, DURATION_BUCKETS), "+Inf")
 
 
 def registry_of(runtime: Runtime) -> CollectorRegistry:
@@ -38,6 +39,16 @@ def registry_of(runtime: Runtime) -> CollectorRegistry:
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+class Collected(Collector):
+    """What a registry holds at this moment, to be written out elsewhere: on a thread, while the counters go on."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._metrics = list(registry.collect())
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class PenstockCollector(Collector):
@@ -89,7 +100,9 @@ def _listeners(proxy: Proxy) -> Iterator[Metric]:
         labels=["listener", "rule"],
     )  # fmt: skip
     failed = CounterMetricFamily(
-        "penstock_listener_failures", "Exchanges that failed, by the access log's reason.", labels=["listener", "reason"]
+        "penstock_listener_failures",
+        "Exchanges that failed, by the access log's reason.",
+        labels=["listener", "reason"],
     )
     matched = CounterMetricFamily(
         "penstock_listener_rule_matches", "Requests by the listener rule that decided.", labels=["listener", "rule"]
@@ -131,12 +144,16 @@ def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
 def _targets(proxy: Proxy) -> Iterator[Metric]:
     """A target that drains while its successor of the same address serves is one series: the sums of both."""
     label = ["target_group", "target"]
-    healthy = GaugeMetricFamily("penstock_target_healthy", "1 when health checks say so, or none is made.", labels=label)
+    healthy = GaugeMetricFamily(
+        "penstock_target_healthy", "1 when health checks say so, or none is made.", labels=label
+    )
     in_flight = GaugeMetricFamily("penstock_target_in_flight", "Requests or connections at the target.", labels=label)
     draining = GaugeMetricFamily("penstock_target_draining", "1 while it finishes what it began.", labels=label)
     requests = CounterMetricFamily("penstock_target_requests", "Requests or connections sent.", labels=label)
     connects = CounterMetricFamily("penstock_target_connects", "Connections opened.", labels=label)
-    retries = CounterMetricFamily("penstock_target_retries", "Requests sent again after a stale connection.", labels=label)
+    retries = CounterMetricFamily(
+        "penstock_target_retries", "Requests sent again after a stale connection.", labels=label
+    )
     received = CounterMetricFamily("penstock_target_received_bytes", "Bytes from the target.", labels=label)
     sent = CounterMetricFamily("penstock_target_sent_bytes", "Bytes to the target.", labels=label)
     responses = CounterMetricFamily(
@@ -166,7 +183,9 @@ def _targets(proxy: Proxy) -> Iterator[Metric]:
             if is_http:
                 retries.add_metric(at, sum(c.retries for c in counters))
                 for number, code_class in enumerate(CODE_CLASSES):
-                    responses.add_metric([*at, code_class], sum(c.responses[number] for c in counters))
+                    # A class appears with its first answer: six zeros for each of a thousand targets say nothing.
+                    if count := sum(c.responses[number] for c in counters):
+                        responses.add_metric([*at, code_class], count)
     yield from (healthy, in_flight, draining, requests, connects, retries, received, sent, responses, failed)
 
 

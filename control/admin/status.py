@@ -134,7 +134,7 @@ def _services(runtime: Runtime) -> list[Json]:
     return [
         {
             "names": [f"{service.name}.{zone}" for zone in namespace.names],
-            "records": {record: ttl for record, ttl in service.records},
+            "records": dict(service.records),
             "policy": service.policy,
             "instances": [instance(spec) for spec in service.instances],
         }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 
 from ...proxy.tls import POLICIES
+from ..exits import host_port
+from .compile import default_timeout
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
 from .review import Review
 from .scalars import Endpoint, seconds_as_text
-from .settings import default_timeout, endpoint_text
 
 BY_TYPE = {"application": ("HTTP", "HTTPS"), "network": ("TCP", "TLS")}
 WITH_TLS = frozenset({"HTTPS", "TLS"})
@@ -20,14 +21,14 @@ MAX_BODY = 65536  # ALB allows 1024; a page with its style in it is some ten tim
 
 def check_balancing(review: Review) -> None:
     balancers = list(review.load_balancers())
-    review.unique((((*path, "name"), balancer.name) for path, balancer in balancers), "the name")
+    review.unique((((*path, "name"), balancer.name) for path, balancer in balancers), "the name {} is taken")
     groups: list[tuple[Path, TargetGroup]] = []
     owners: dict[str, LoadBalancer] = {}
     for path, balancer in balancers:
         for index, group in enumerate(balancer.target_groups):
             groups.append(((*path, "target_groups", index), group))
             owners.setdefault(group.name, balancer)
-    review.unique((((*path, "name"), group.name) for path, group in groups), "the name")
+    review.unique((((*path, "name"), group.name) for path, group in groups), "the name {} is taken")
     for path, balancer in balancers:
         _load_balancer(review, path, balancer, owners)
     check_addresses(review)
@@ -40,7 +41,7 @@ def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: d
     for index, name in enumerate(balancer.security_groups):
         review.reference((*path, "security_groups", index), name, review.security_groups, "security group")
     for key, names in (("subnets", balancer.subnets), ("security_groups", balancer.security_groups)):
-        review.unique((((*path, key, i), name) for i, name in enumerate(names)), "the name")
+        review.unique((((*path, key, i), name) for i, name in enumerate(names)), "{} is named")
     for index, listener in enumerate(balancer.listeners):
         _listener(review, (*path, "listeners", index), listener, balancer, path, owners)
     for index, group in enumerate(balancer.target_groups):
@@ -50,7 +51,9 @@ def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: d
 def _protocol_fits(review: Review, path: Path, protocol: str, balancer: LoadBalancer, at: Path) -> None:
     fitting = BY_TYPE[balancer.type]
     if protocol not in fitting and review.sound((*at, "type")):
-        review.mistake(path, f"{protocol} is not for a load balancer of type {balancer.type}: {' or '.join(fitting)} is")
+        review.mistake(
+            path, f"{protocol} is not for a load balancer of type {balancer.type}: {' or '.join(fitting)} is"
+        )
 
 
 # Listeners
@@ -66,7 +69,8 @@ def _listener(
     if listener.default_action:
         _action(review, (*path, "default_action"), listener.default_action, listener, balancer, owners)
     review.unique(
-        (((*path, "rules", i, "priority"), rule.priority) for i, rule in enumerate(listener.rules)), "the priority"
+        (((*path, "rules", i, "priority"), rule.priority) for i, rule in enumerate(listener.rules)),
+        "the priority {} is taken",
     )
     if listener.rules and listener.protocol in {"TCP", "TLS"}:
         review.mistake((*path, "rules"), f"a {listener.protocol} listener reads no requests: rules are for HTTP, HTTPS")
@@ -85,23 +89,22 @@ def _tls(review: Review, path: Path, listener: Listener) -> None:
         for key in ("ssl_policy", "certificate", "certificates"):
             if key in listener.model_fields_set:
                 twin = "HTTPS" if listener.protocol == "HTTP" else "TLS"
-                review.mistake((*path, key), f"is for TLS, and this listener is {listener.protocol}: did you mean {twin}?")
+                review.mistake(
+                    (*path, key), f"is for TLS, and this listener is {listener.protocol}: did you mean {twin}?"
+                )
         return
     if not named and review.sound((*path, "certificate"), (*path, "certificates")):
         message = f"is missing: a listener of protocol {listener.protocol} shows a certificate, name one"
         review.mistake((*path, "certificate"), message, at_key=True)
-    for place, name in certificate_references(path, listener):
+    for place, name in _certificate_references(path, listener):
         if review.configuration.certificates is not None:
             review.reference(place, name, review.certificates, "certificate")
         elif review.sound(("certificates",)):
-            review.warn(
-                place,
-                f'there is no certificates: section, so a self-signed certificate is made and shown as "{name}" meanwhile',
-            )
+            message = f'without a certificates: section, "{name}" is a self-signed certificate that is made meanwhile'
+            review.warn(place, message)
 
 
-def certificate_references(path: Path, listener: Listener) -> Iterable[tuple[Path, str]]:
-    """In the order of use: the first is the default."""
+def _certificate_references(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
     if listener.certificate is not None:
         yield (*path, "certificate"), listener.certificate
     for index, name in enumerate(listener.certificates):
@@ -119,21 +122,22 @@ def _rule(
     review: Review, path: Path, rule: Rule, listener: Listener, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
 ) -> None:
     conditions = rule.conditions
-    if not (conditions.path or conditions.host or conditions.method or conditions.header):
-        if not _refused_below(review, (*path, "conditions"), ("path", "host", "method", "header")):
-            review.mistake((*path, "conditions"), "must hold at least one of path, host, method, header")
+    empty = not (conditions.path or conditions.host or conditions.method or conditions.header)
+    if empty and review.whole((*path, "conditions")):
+        review.mistake((*path, "conditions"), "must hold at least one of path, host, method, header")
     _action(review, (*path, "action"), rule.action, listener, balancer, owners)
-
-
-def _refused_below(review: Review, path: Path, keys: Iterable[str]) -> bool:
-    return not review.sound(*((*path, key) for key in keys))
 
 
 # Actions
 
 
 def _action(
-    review: Review, path: Path, action: Action, listener: Listener, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
+    review: Review,
+    path: Path,
+    action: Action,
+    listener: Listener,
+    balancer: LoadBalancer,
+    owners: dict[str, LoadBalancer],
 ) -> None:
     if action.forward is not None:
         _forward(review, (*path, "forward"), action, balancer, owners)
@@ -156,7 +160,7 @@ def _forward(
 ) -> None:
     groups = action.forward or ()
     places = [(*path, index, "target_group") for index in range(len(groups))]
-    review.unique(zip(places, (group.target_group for group in groups), strict=True), "the target group")
+    review.unique(zip(places, (group.target_group for group in groups), strict=True), "{} is named")
     for place, group in zip(places, groups, strict=True):
         name = group.target_group
         known = review.reference(place, name, review.target_groups, "target group")
@@ -167,26 +171,21 @@ def _forward(
 
 
 def _redirect(review: Review, path: Path, redirect: Redirect) -> None:
-    unknown = False
     for key in ("host", "path", "query"):
         value: str = getattr(redirect, key)
         for placeholder in re.findall(r"#\{([^}]*)\}", value):
             if placeholder not in PLACEHOLDERS:
-                unknown = True
                 known = ", ".join(f"#{{{name}}}" for name in sorted(PLACEHOLDERS))
                 review.mistake((*path, key), f"#{{{placeholder}}} is not known, these are: {known}")
         if not re.fullmatch(r"[\x21-\x7e]*", value):
             review.mistake((*path, key), "must be visible ASCII without spaces: percent-encode the rest")
     if not redirect.path.startswith("/"):
         review.mistake((*path, "path"), f"must begin with /: write /{redirect.path}")
-    elif redirect.path.startswith("/#{path}"[:1]) and not redirect.host:
+    if not redirect.host:
         review.mistake((*path, "host"), "must not be empty: leave it out to keep the host")
-    unchanged = all(
-        getattr(redirect, key) == Redirect.model_fields[key].default
-        for key in ("protocol", "host", "port", "path", "query")
-    )
     keys = ("protocol", "host", "port", "path", "query")
-    if unchanged and not unknown and not _refused_below(review, path, keys):
+    unchanged = all(getattr(redirect, key) == Redirect.model_fields[key].default for key in keys)
+    if unchanged and review.whole(path):
         review.mistake(path, "leads to where the client already is: change protocol, host, port, path or query")
 
 
@@ -208,8 +207,8 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
             if review.sound((*place, "port"), (*path, "port")):
                 review.mistake((*place, "port"), "is missing, and the target group has none to lend", at_key=True)
         elif review.sound((*place, "port"), (*path, "port")):
-            places.append(((*place, "ip"), endpoint_text((target.ip, port))))
-    review.unique(places, "the target")
+            places.append(((*place, "ip"), host_port(target.ip, port)))
+    review.unique(places, "the target {} is listed")
 
 
 def check_health_check(review: Review, path: Path, check: HealthCheck, group_protocol: str | None) -> None:
@@ -233,15 +232,15 @@ def check_addresses(review: Review) -> None:
     for path, (address, port) in _bound(review, review.configuration):
         for other, other_path in taken.get(port, ()):
             if _collide(address, other):
-                theirs = endpoint_text((other, port))
-                message = f"{endpoint_text((address, port))} is taken by {theirs} in line {review.line(other_path)}"
+                theirs = host_port(other, port)
+                message = f"{host_port(address, port)} is taken by {theirs} in line {review.line(other_path)}"
                 review.mistake(path, f"{message}: choose another port or address")
                 break
         else:
             taken.setdefault(port, []).append((address, path))
 
 
-def _bound(review: Review, configuration: Configuration) -> Iterable[tuple[Path, Endpoint]]:
+def _bound(review: Review, configuration: Configuration) -> Iterator[tuple[Path, Endpoint]]:
     for path, balancer in review.load_balancers():
         for index, listener in enumerate(balancer.listeners):
             place = (*path, "listeners", index)
@@ -257,4 +256,4 @@ def _bound(review: Review, configuration: Configuration) -> Iterable[tuple[Path,
 def _collide(one: str, other: str) -> bool:
     # The two families are apart: every IPv6 socket of ours is IPv6 alone.
     same_family = (":" in one) == (":" in other)
-    return one == other or same_family and bool({one, other} & {"0.0.0.0", "::"})
+    return one == other or (same_family and bool({one, other} & {"0.0.0.0", "::"}))

@@ -4,45 +4,50 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from ..exits import host_port, is_loopback
 from .check_balancing import check_health_check
+from .compile import instance_id
 from .mistakes import Path
 from .models import Namespace, Service
 from .review import Review
 from .scalars import Endpoint
-from .settings import endpoint_text, instance_id
 
 
 def check_discovery(review: Review) -> None:
     configuration = review.configuration
     base: Path = ("service_discovery", "namespaces")
     namespaces = configuration.service_discovery.namespaces
-    review.unique((((*base, i, "name"), namespace.name) for i, namespace in enumerate(namespaces)), "the name")
+    review.unique(
+        (((*base, i, "name"), namespace.name) for i, namespace in enumerate(namespaces)), "the name {} is taken"
+    )
     for index, namespace in enumerate(namespaces):
         _namespace(review, (*base, index), namespace)
     if namespaces and configuration.dns is None and review.sound(("dns",)):
         review.warn(base, "nobody can ask for these names: there is no dns: section with listen")
     _resolvers(review)
     admin = configuration.admin
-    if admin and not ip_address(admin.listen[0]).is_loopback:
+    if admin and not is_loopback(admin.listen[0]):
         review.warn(("admin", "listen"), "the admin API asks for no password: whoever reaches this address can use it")
 
 
 def _namespace(review: Review, path: Path, namespace: Namespace) -> None:
     review.vpc((*path, "vpc"), namespace.vpc)
     services = (*path, "services")
-    review.unique((((*services, i, "name"), s.name) for i, s in enumerate(namespace.services)), "the name")
+    review.unique((((*services, i, "name"), s.name) for i, s in enumerate(namespace.services)), "the name {} is taken")
     for index, service in enumerate(namespace.services):
         _service(review, (*services, index), service)
 
 
 def _service(review: Review, path: Path, service: Service) -> None:
     records = (((*path, "dns_records", i, "type"), record.type) for i, record in enumerate(service.dns_records))
-    review.unique(records, "the type")
+    review.unique(records, "the type {} is listed")
     if service.target_group is not None:
         review.reference((*path, "target_group"), service.target_group, review.target_groups, "target group")
         for key in ("instances", "health_check"):
             if key in service.model_fields_set:
-                review.mistake((*path, key), f"comes from the target group {service.target_group}: leave one of the two out")
+                review.mistake(
+                    (*path, key), f"comes from the target group {service.target_group}: leave one of the two out"
+                )
         return
     check = service.health_check
     if check is not None:
@@ -57,7 +62,7 @@ def _service(review: Review, path: Path, service: Service) -> None:
                 review.mistake((*place, "port"), "is missing: an SRV record says the port", at_key=True)
             elif check is not None and check.port is None:
                 review.mistake((*place, "port"), "is missing: the health check has no port to ask at", at_key=True)
-    review.unique(ids, "the instance")
+    review.unique(ids, "the instance {} is there")
 
 
 def _resolvers(review: Review) -> None:
@@ -66,10 +71,12 @@ def _resolvers(review: Review) -> None:
         return
     for index, resolver in enumerate(dns.resolvers):
         if any(_is_at(resolver, listen) for listen in dns.listen):
-            review.mistake(("dns", "resolvers", index), f"{endpoint_text(resolver)} is this server itself: name another one")
+            review.mistake(
+                ("dns", "resolvers", index), f"{host_port(*resolver)} is this server itself: name another one"
+            )
 
 
 def _is_at(resolver: Endpoint, listen: Endpoint) -> bool:
     if resolver[1] != listen[1]:
         return False
-    return resolver[0] == listen[0] or ip_address(listen[0]).is_unspecified and ip_address(resolver[0]).is_loopback
+    return resolver[0] == listen[0] or (ip_address(listen[0]).is_unspecified and ip_address(resolver[0]).is_loopback)

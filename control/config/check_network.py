@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from typing import Any, cast
 
-from .mistakes import Path, hint
-from .models import EgressRule, InboundRule, IngressRule, NetworkAcl, OutboundRule, Subnet
+from .mistakes import Path, closest
+from .models import Subnet
+from .models_security import AclRule, NetworkAcl, SecurityRule
 from .review import Review
 from .scalars import Network
 
@@ -22,7 +22,9 @@ def _subnets(review: Review) -> None:
     if network is None:
         return
     base: Path = ("network", "subnets")
-    review.unique((((*base, i, "name"), subnet.name) for i, subnet in enumerate(network.subnets)), "the name")
+    review.unique(
+        (((*base, i, "name"), subnet.name) for i, subnet in enumerate(network.subnets)), "the name {} is taken"
+    )
     placed: list[tuple[Path, Subnet]] = []
     for index, subnet in enumerate(network.subnets):
         path = (*base, index)
@@ -67,7 +69,7 @@ def _security_groups(review: Review) -> None:
             _peer(review, (*path, "egress", index, "destination"), egress.destination)
 
 
-def _security_rule(review: Review, path: Path, rule: IngressRule | EgressRule) -> None:
+def _security_rule(review: Review, path: Path, rule: SecurityRule) -> None:
     if rule.protocol in {"tcp", "udp"}:
         if rule.port is None:
             review.mistake((*path, "port"), f"is missing: a rule for {rule.protocol} needs a port, or all", at_key=True)
@@ -85,8 +87,11 @@ def _peer(review: Review, path: Path, peer: Network | str) -> None:
     # CloudFormation would refuse this. A file that is one part of a whole is common enough to be only told.
     groups = review.security_groups
     if isinstance(peer, str) and groups.complete and peer not in groups.all:
-        advice = hint(peer, list(groups.all), "security group")
-        review.warn(path, f'no security group is named "{peer}", so this rule matches nobody until there is; {advice}')
+        meant = closest(peer, groups.all)
+        advice = f', did you mean "{meant}"?' if meant else ""
+        review.warn(
+            path, f'no security group is named "{peer}", so this rule matches nobody until it is defined{advice}'
+        )
 
 
 def _network_acls(review: Review) -> None:
@@ -113,13 +118,9 @@ def _network_acls(review: Review) -> None:
 def _acl_rules(review: Review, path: Path, acl: NetworkAcl) -> None:
     for direction, rules in (("inbound", acl.inbound), ("outbound", acl.outbound)):
         base = (*path, direction)
-        review.unique((((*base, i, "number"), rule.number) for i, rule in enumerate(rules)), "the number")
-        for index, rule in enumerate(cast("tuple[InboundRule | OutboundRule, ...]", rules)):
+        review.unique((((*base, i, "number"), rule.number) for i, rule in enumerate(rules)), "the number {} is taken")
+        for index, rule in enumerate(cast("tuple[AclRule, ...]", rules)):
             _all_ports(review, (*base, index, "ports"), rule.protocol, rule.ports)
     if acl.inbound and "outbound" not in acl.model_fields_set:
-        review.warn((*path, "outbound"), "is left out, so nothing may go out, not even answers: an ACL is stateless")
-
-
-def wildcard(address: str) -> bool:
-    """Whether a listener at this address listens at every address of its family."""
-    return ip_network(address).network_address.is_unspecified
+        message = "is left out, so nothing may go out, not even answers: an ACL remembers no connections"
+        review.warn((*path, "outbound"), message, at_key=True)

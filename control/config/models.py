@@ -6,10 +6,13 @@ docstrings below each key become the descriptions of the JSON Schema, so they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from .model_base import Described, Model
+from .models_security import SecuritySection
 from .scalars import (
     Address,
     CheckPort,
@@ -23,9 +26,7 @@ from .scalars import (
     Methods,
     Name,
     PathPatterns,
-    Peer,
     Port,
-    PortRange,
     RedirectPort,
     SelfSignedNames,
     StatusRanges,
@@ -34,7 +35,7 @@ from .scalars import (
     UrlPath,
     duration,
     endpoint,
-    endpoints,
+    one_or_more,
     whole,
 )
 
@@ -46,20 +47,9 @@ LONGEST_TTL: Final = 2**31 - 1  # RFC 2181 section 8
 Ttl = Annotated[float, *duration(0, LONGEST_TTL, whole_seconds=True)]
 TargetWeight = Annotated[int, *whole(0, 999)]  # as ALB's target groups
 DnsWeight = Annotated[int, *whole(0, 255)]  # as Route 53's records
-RuleNumber = Annotated[int, *whole(1, 32766)]  # 32767 is the implicit deny on AWS
 Threshold = Annotated[int, *whole(1, 100)]  # AWS allows 2 to 10; 1 is what a test wants
-IpProtocolName = Literal["tcp", "udp", "icmp", "all"]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Described(Model):
-    description: Text | None = None
-    """For people. Penstock does not read it."""
-    tags: dict[str, Text] = {}
-    """Free pairs of text, for people and tools."""
+DnsEndpoint = Annotated[Endpoint, *endpoint(DNS_PORT)]
+DnsEndpoints = Annotated[tuple[DnsEndpoint, ...], *one_or_more("127.0.0.1:53")]
 
 
 # Networks
@@ -68,7 +58,7 @@ class Described(Model):
 class VpcDns(Model):
     domain: HostName | None = None
     """Namespaces in this network also answer below this name: `services.app.local`."""
-    resolvers: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)] = ()
+    resolvers: DnsEndpoints = ()
     """The resolvers that hosts of this network use. For Penstock's own forwarding see `dns.resolvers`."""
     enable_private_dns: Flag = True
     """Whether private names are answered inside this network."""
@@ -114,7 +104,7 @@ class NetworkSection(Described):
 # Load balancers
 
 
-class HealthCheck(Model):
+class HealthCheck(Described):
     protocol: Literal["HTTP", "HTTPS", "TCP"] | None = None
     """How to ask. Left out: TCP for TCP and TLS groups without a path, HTTPS for HTTPS groups, else HTTP."""
     path: UrlPath | None = None
@@ -263,7 +253,7 @@ class Listener(Described):
     protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"]
     """HTTP and HTTPS for an application load balancer, TCP and TLS for a network one."""
     ssl_policy: Text | None = None
-    """Versions and ciphers, by AWS's names or `TLS-1-2`, `TLS-1-3`. Left out: ELBSecurityPolicy-TLS13-1-2-Res-2021-06"""
+    """Versions and ciphers, by AWS's names or TLS-1-2, TLS-1-3. Left out: ELBSecurityPolicy-TLS13-1-2-Res-2021-06"""
     certificate: Name | None = None
     """The certificate for clients that name no server, or one that no certificate is for."""
     certificates: tuple[Name, ...] = ()
@@ -272,6 +262,12 @@ class Listener(Described):
     """What to do when no rule matches. Left out: forward to the load balancer's only target group."""
     rules: tuple[Rule, ...] = ()
     """HTTP and HTTPS only."""
+
+    def certificate_names(self) -> Iterator[str]:
+        """In the order of use: the first is the default."""
+        if self.certificate is not None:
+            yield self.certificate
+        yield from (name for name in self.certificates if name != self.certificate)
 
 
 class LoadBalancer(Described):
@@ -304,80 +300,6 @@ class Certificate(Described):
     """Instead of files: names and addresses to make a certificate for. It is kept in the state directory."""
 
 
-# Security
-
-
-class IngressRule(Described):
-    protocol: IpProtocolName
-    """tcp, udp, icmp or all."""
-    port: PortRange | None = None
-    """A port, a range such as 1024-65535, or all. Needed for tcp and udp."""
-    source: Peer
-    """A CIDR, or a security group: the listeners' addresses of the load balancers that wear it."""
-
-
-class EgressRule(Described):
-    protocol: IpProtocolName
-    """tcp, udp, icmp or all."""
-    port: PortRange | None = None
-    """A port, a range such as 1024-65535, or all. Needed for tcp and udp."""
-    destination: Peer
-    """A CIDR, or a security group."""
-
-
-class SecurityGroup(Described):
-    vpc: Name | None = None
-    """The network it belongs to."""
-    ingress: tuple[IngressRule, ...] = ()
-    """Who may connect; all others may not."""
-    egress: tuple[EgressRule, ...] | None = None
-    """To whom connections may be opened. Left out: to everyone, as on AWS; [] is to nobody."""
-
-
-class InboundRule(Described):
-    number: RuleNumber
-    """1 to 32766; the smallest that fits decides."""
-    protocol: IpProtocolName
-    """tcp, udp, icmp or all."""
-    ports: PortRange = (0, 65535)
-    """Destination ports: one, a range such as 1024-65535, or all."""
-    source: Cidr
-    """From where."""
-    action: Literal["allow", "deny"]
-    """What is done with what fits."""
-
-
-class OutboundRule(Described):
-    number: RuleNumber
-    """1 to 32766; the smallest that fits decides."""
-    protocol: IpProtocolName
-    """tcp, udp, icmp or all."""
-    ports: PortRange = (0, 65535)
-    """Destination ports: one, a range such as 1024-65535, or all."""
-    destination: Cidr
-    """Where to."""
-    action: Literal["allow", "deny"]
-    """What is done with what fits."""
-
-
-class NetworkAcl(Described):
-    vpc: Name | None = None
-    """The network it belongs to."""
-    subnets: tuple[Name, ...] | None = None
-    """Where it stands at the border. Left out: every subnet that no other ACL names."""
-    inbound: tuple[InboundRule, ...] = ()
-    """What may come in, answers to our own connections included. The rest may not."""
-    outbound: tuple[OutboundRule, ...] = ()
-    """What may go out, answers to clients included: an ACL remembers no connections. The rest may not."""
-
-
-class SecuritySection(Described):
-    security_groups: dict[Name, SecurityGroup] = {}
-    """Stateful, allow only; by name."""
-    network_acls: dict[Name, NetworkAcl] = {}
-    """Stateless, numbered, first match; by name."""
-
-
 # Service discovery and DNS
 
 
@@ -397,7 +319,7 @@ class Instance(Described):
     """For SRV, and for health checks that name none."""
     weight: DnsWeight = 1
     """Its share of the answers, 0 to 255; 0 is answered only when no weighted instance is healthy."""
-    attributes: dict[str, Text] = {}
+    attributes: dict[str, Text] = Field(default_factory=dict)
     """Free pairs of text about it."""
 
 
@@ -437,9 +359,9 @@ class ServiceDiscoverySection(Described):
 
 
 class DnsSection(Described):
-    listen: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)]
+    listen: DnsEndpoints
     """Where to answer, UDP and TCP."""
-    resolvers: Annotated[tuple[Endpoint, ...], *endpoints(DNS_PORT)] = ()
+    resolvers: DnsEndpoints = ()
     """Who is asked for all that is not ours. None: such questions are refused."""
 
 
@@ -491,3 +413,8 @@ class Configuration(Described):
     """What is kept on disk."""
     shutdown: ShutdownSection = ShutdownSection()
     """How the process ends."""
+
+    def every_load_balancer(self) -> Iterator[LoadBalancer]:
+        if self.load_balancer:
+            yield self.load_balancer
+        yield from self.load_balancers

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
+from typing import Final
 
-from .mistakes import Mistake, Path
+from .mistakes import Mistake, Path, hint
 from .models import Configuration, LoadBalancer
 from .validation import EACH, KEY, Names, Validated
+
+# Finding "did you mean" takes some 10 µs per known name: in a file of thousands of both, that must come to an end.
+MAX_COMPARISONS: Final = 100_000
 
 
 class Review:
@@ -18,6 +22,7 @@ class Review:
         self.configuration: Configuration = validated.configuration
         self.mistakes: list[Mistake] = [*document.mistakes, *validated.mistakes]
         self.warnings: list[Mistake] = []
+        self._comparisons_left = MAX_COMPARISONS
         balancers: tuple[Path, ...] = (("load_balancer",), ("load_balancers", EACH))
         self.subnets = Names(document, ("network", "subnets", EACH, "name"))
         self.target_groups = Names(document, *((*path, "target_groups", EACH, "name") for path in balancers))
@@ -28,13 +33,17 @@ class Review:
         if not self._validated.is_cut(path):
             self.mistakes.append(self._place(path, message, at_key))
 
-    def warn(self, path: Path, message: str) -> None:
+    def warn(self, path: Path, message: str, *, at_key: bool = False) -> None:
         if not self._validated.is_cut(path):
-            self.warnings.append(self._place(path, message, False))
+            self.warnings.append(self._place(path, message, at_key))
 
     def sound(self, *paths: Path) -> bool:
         """Whether the file says (or leaves to its default) what stands here, rather than something refused."""
         return not any(self._validated.is_cut(path) for path in paths)
+
+    def whole(self, path: Path) -> bool:
+        """Whether nothing inside was refused: then what is not there was not written."""
+        return not self._validated.has_cuts_below(path)
 
     def line(self, path: Path) -> int:
         return self._validated.document.locate(self._validated.original(path))[0]
@@ -44,16 +53,20 @@ class Review:
         if name in known.all:
             return True
         if known.complete:
-            self.mistake(path, f'no {kind} is named "{name}", {known.hint(name, kind)}')
+            self.mistake(path, f'no {kind} is named "{name}"{self._advice(name, known, kind)}')
         return False
 
+    def _advice(self, name: str, known: Names, kind: str) -> str:
+        self._comparisons_left -= len(known.all)
+        return f", {hint(name, list(known.all), kind)}" if self._comparisons_left > 0 else ""
+
     def unique(self, named: Iterable[tuple[Path, Hashable]], what: str) -> None:
-        """No two of these may be the same. The path ends in the key that holds the value."""
+        """No two of these may be the same. The path ends in the key that holds the value; `what` has it as {}."""
         first: dict[Hashable, Path] = {}
         for path, value in named:
             if self.sound(path):
                 if value in first:
-                    self.mistake(path, f"{what} {value} is taken already, in line {self.line(first[value])}")
+                    self.mistake(path, f"{what.format(value)} already, in line {self.line(first[value])}")
                 else:
                     first[value] = path
 
@@ -80,6 +93,4 @@ class Review:
             self.mistake(path, f'the VPC has no zone "{zone}", its zones are {", ".join(network.vpc.zones)}')
 
     def _place(self, path: Path, message: str, at_key: bool) -> Mistake:
-        document = self._validated.document
-        original = self._validated.original(path)
-        return document.mistake(original if at_key else document.existing(original), message, at_key=at_key)
+        return self._validated.document.mistake(self._validated.original(path), message, at_key=at_key)

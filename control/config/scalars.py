@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Endpoint = tuple[str, int]
@@ -66,7 +66,9 @@ def _duration(low: float, high: float, *, whole: bool = False) -> Callable[[obje
         elif isinstance(value, int | float) and not isinstance(value, bool):
             seconds = float(value)
         if math.isnan(seconds):
-            raise ValueError(f"must be a duration such as 30s, 500ms, 5m, 1h or a number of seconds, not {describe(value)}")
+            raise ValueError(
+                f"must be a duration such as 30s, 500ms, 5m, 1h or a number of seconds, not {describe(value)}"
+            )
         if not low <= seconds <= high:
             span = f"from {seconds_as_text(low)} to {seconds_as_text(high)}"
             raise ValueError(f"must be {span}, not {describe(value)}")
@@ -118,7 +120,9 @@ def _host_name(value: object) -> str:
 def _label(value: object) -> str:
     name = _text(value).lower()
     if not _LABEL.fullmatch(name):
-        raise ValueError(f"must be 1 to 63 letters, digits and inner hyphens, as it becomes part of a name, not {describe(value)}")
+        raise ValueError(
+            f"must be 1 to 63 letters, digits and inner hyphens, as it becomes part of a name, not {describe(value)}"
+        )
     return name
 
 
@@ -127,6 +131,13 @@ def _token(value: object) -> str:
     if not _TOKEN.fullmatch(token):
         raise ValueError(f"must be an HTTP token (letters, digits, hyphens), not {describe(token)}")
     return token
+
+
+def _method(value: object) -> str:
+    method = _text(value)
+    if not re.fullmatch(r"[A-Z_-]{1,40}", method):
+        raise ValueError(f"must be a method in capitals such as GET, not {describe(method)}")
+    return method
 
 
 def _address(value: object) -> str:
@@ -147,7 +158,10 @@ def _cidr(value: object) -> Network:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"must be a CIDR such as 10.0.0.0/16 or 2001:db8::/32, not {describe(text)}") from None
-    raise ValueError(f"{text} has bits set behind its prefix: write {network} for the network, or {text.split('/')[0]} for the one address")
+    one = text.partition("/")[0]
+    raise ValueError(
+        f"{text} has bits set behind its prefix: write {network} for the network, or {one} for the address"
+    )
 
 
 def _peer(value: object) -> Network | str:
@@ -178,9 +192,9 @@ def _endpoint(default_port: int) -> Callable[[object], Endpoint]:
         text = value if isinstance(value, str) else ""
         host, port = text, str(default_port)
         if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
-            if rest:
-                port = rest[1:] if rest[0] == ":" else ""
+            host, closed, rest = text[1:].partition("]")
+            if rest or not closed:
+                port = rest[1:] if rest.startswith(":") else ""
         elif text.count(":") == 1:
             host, _, port = text.partition(":")
         try:
@@ -216,7 +230,7 @@ def _check_port(value: object) -> int | None:
 
 
 def _redirect_port(value: object) -> str:
-    return value if value == "#{port}" else str(_whole(1, LAST_PORT)(value))
+    return "#{port}" if value == "#{port}" else str(_whole(1, LAST_PORT)(value))
 
 
 def _url_path(value: object) -> str:
@@ -226,18 +240,13 @@ def _url_path(value: object) -> str:
     return text
 
 
-def one_or_more(check: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
-    """A list that is not empty; a single value stands for a list of one."""
-
-    def check_all(value: object) -> tuple[Any, ...]:
-        if isinstance(value, dict):
-            raise ValueError("must be a list of values, not a mapping")
-        values: list[object] = value if isinstance(value, list) else [value]
-        if not values:
-            raise ValueError("must not be empty: name at least one, or leave the key out")
-        return tuple(check(item) for item in values)
-
-    return check_all
+def listed(value: object) -> object:
+    """A single value stands for a list of one; an empty list is a mistake."""
+    if isinstance(value, dict):
+        raise ValueError("must be a list of values, not a mapping")
+    if value == []:
+        raise ValueError("must not be empty: name at least one, or leave the key out")
+    return value if isinstance(value, list) else [value]
 
 
 def _san(value: object) -> str:
@@ -288,22 +297,15 @@ def duration(low: float, high: float, *, whole_seconds: bool = False) -> Any:
     )
 
 
-def _values(check: Callable[[object], str], example: str) -> Any:
-    return (
-        PlainValidator(one_or_more(check)),
-        _schema(["array", "string"], items={"type": "string"}, minItems=1, examples=[[example]]),
+def one_or_more(example: str) -> Any:
+    """The pieces of `Annotated[tuple[..., ...], *one_or_more("an example")]`."""
+    return BeforeValidator(listed), _schema(
+        ["array", "string"], items={"type": "string"}, minItems=1, examples=[[example]]
     )
 
 
 def endpoint(default_port: int) -> Any:
     return PlainValidator(_endpoint(default_port)), _schema("string", examples=[f"127.0.0.1:{default_port}"])
-
-
-def endpoints(default_port: int) -> Any:
-    return (
-        PlainValidator(one_or_more(_endpoint(default_port))),
-        _schema(["array", "string"], items={"type": "string"}, minItems=1, examples=[[f"127.0.0.1:{default_port}"]]),
-    )
 
 
 Text = Annotated[str, PlainValidator(_text), _schema("string")]
@@ -322,17 +324,15 @@ PortRange = Annotated[
 CheckPort = Annotated[
     int | None, PlainValidator(_check_port), _schema(["integer", "string"], examples=[8080, "traffic-port"])
 ]
-RedirectPort = Annotated[
-    str, PlainValidator(_redirect_port), _schema(["integer", "string"], examples=[443, "#{port}"])
-]
+RedirectPort = Annotated[str, PlainValidator(_redirect_port), _schema(["integer", "string"], examples=[443, "#{port}"])]
 StatusRanges = Annotated[
     tuple[tuple[int, int], ...],
     PlainValidator(_status_ranges),
     _schema(["integer", "string"], examples=[200, "200-399", "200,202"]),
 ]
 UrlPath = Annotated[str, PlainValidator(_url_path), _schema("string", pattern="^/")]
-PathPatterns = Annotated[tuple[str, ...], *_values(_path_pattern, "/api/*")]
-HostPatterns = Annotated[tuple[str, ...], *_values(_host_pattern, "*.example.org")]
-Methods = Annotated[tuple[str, ...], *_values(_token, "GET")]
-HeaderPatterns = Annotated[tuple[str, ...], *_values(_header_pattern, "yes")]
-SelfSignedNames = Annotated[tuple[str, ...], *_values(_san, "localhost")]
+PathPatterns = Annotated[tuple[Annotated[str, PlainValidator(_path_pattern)], ...], *one_or_more("/api/*")]
+HostPatterns = Annotated[tuple[Annotated[str, PlainValidator(_host_pattern)], ...], *one_or_more("*.example.org")]
+Methods = Annotated[tuple[Annotated[str, PlainValidator(_method)], ...], *one_or_more("GET")]
+HeaderPatterns = Annotated[tuple[Annotated[str, PlainValidator(_header_pattern)], ...], *one_or_more("yes")]
+SelfSignedNames = Annotated[tuple[Annotated[str, PlainValidator(_san)], ...], *one_or_more("localhost")]

@@ -26,6 +26,7 @@ class _Generator(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         described = super().default_schema(schema)
-        if described.get("default", ...) is None:
-            del described["default"]
+        # None is not a value that can be written, and a section's default is that of its keys.
+        if isinstance(described.get("default"), dict | None):
+            described.pop("default", None)
         return described

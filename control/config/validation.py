@@ -15,8 +15,19 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from .mistakes import Mistake, Path, closest, hint
-from .models import Certificate, Configuration, Listener, LoadBalancer, Namespace, Rule, Service, Subnet, TargetGroup, Vpc
+from .mistakes import Mistake, Path, closest
+from .models import (
+    Certificate,
+    Configuration,
+    Listener,
+    LoadBalancer,
+    Namespace,
+    Rule,
+    Service,
+    Subnet,
+    TargetGroup,
+    Vpc,
+)
 from .scalars import describe
 from .yaml_source import Data, Document
 
@@ -56,8 +67,14 @@ class Validated:
 
     def is_cut(self, path: Path) -> bool:
         """Whether the file has something here that was refused; then its absence says nothing."""
+        if not self._cut:
+            return False
         original = self.original(path)
         return any(original[:length] in self._cut for length in range(1, len(original) + 1))
+
+    def has_cuts_below(self, path: Path) -> bool:
+        original = self.original(path)
+        return any(cut[: len(original)] == original for cut in self._cut)
 
     def _validate(self) -> Configuration:
         data: Data = self.document.root.data
@@ -70,21 +87,27 @@ class Validated:
             if not reported:  # what later rounds find are only consequences of the cuts
                 self.mistakes += self._sentences(errors)
                 reported = True
+            before = frozenset(self._cut)
             for details in errors:
-                self._cut_out(data, details)
+                self._cut_out(details, before)
             self._kept.clear()
             data = self._without_cuts(self.document.root.data, ())
 
-    def _cut_out(self, data: Data, details: ErrorDetails) -> None:
-        victim = self.original(_real(data, details["loc"]))
+    def _cut_out(self, details: ErrorDetails, before: frozenset[Path]) -> None:
+        loc = details["loc"]
         if details["type"] == "missing":
-            missing = details["loc"][-1]
-            stand_ins = STAND_INS.get(_model_at(details["loc"][:-1]), {})
-            if isinstance(missing, str) and missing in stand_ins:
-                self._cut.add((*victim, missing))
-                self._stand_ins.setdefault(victim, {})[missing] = stand_ins[missing]
+            parent, missing = self.document.existing(self.original(loc[:-1])), str(loc[-1])
+            stand_ins = STAND_INS.get(_model_at(loc[:-1]), {})
+            if missing in stand_ins:
+                self._cut.add((*parent, missing))
+                self._stand_ins.setdefault(parent, {})[missing] = stand_ins[missing]
                 return
-        self._cut.add(self.document.existing(victim))
+            victim = parent
+        else:
+            victim = self.document.existing(self.original(loc))
+        while victim in before:  # every round cuts more, so that there is a last one
+            victim = victim[:-1]
+        self._cut.add(victim)
 
     def _without_cuts(self, data: Data, path: Path) -> Data:
         if isinstance(data, dict):
@@ -100,24 +123,25 @@ class Validated:
 
     def _sentences(self, errors: list[ErrorDetails]) -> Iterator[Mistake]:
         for details in errors:
+            if details["type"] == "extra_forbidden" and (meant := _meant(details["loc"])):
+                self._misspelt((*details["loc"][:-1], meant))
+        with_cuts_inside = {cut[:length] for cut in self._cut for length in range(len(cut) + 1)}
+        for details in errors:
             kind, loc = details["type"], details["loc"]
             if kind == "missing":
                 if loc not in self._cut:
                     yield self.document.mistake(loc, "is missing and has no default", at_key=True)
             elif kind == "extra_forbidden":
                 yield self.document.mistake(loc, f"unknown key, {_advice(loc)}", at_key=True)
-            elif not any(cut[: len(loc)] == loc for cut in self._cut):  # a key with no value was complaint enough
-                yield self.document.mistake(self.document.existing(loc), _sentence(details))
+            elif loc[-1:] == ("[key]",):  # pydantic's way to say that the key is at fault
+                yield self.document.mistake(loc[:-1], _sentence(details), at_key=True)
+            elif loc not in with_cuts_inside:  # a key that is misspelt or has no value was complaint enough
+                yield self.document.mistake(loc, _sentence(details))
 
-
-def _real(data: Data, loc: Path) -> Path:
-    """The part of an error's location that the data has; pydantic adds parts of its own, and keys that are missing."""
-    for depth, part in enumerate(loc):
-        if isinstance(data, dict) and part in data or isinstance(data, list) and isinstance(part, int):
-            data = data[part]
-        else:
-            return loc[:depth]
-    return loc
+    def _misspelt(self, path: Path) -> None:
+        """What an unknown key was meant to be is there, in a way: that it is missing is not to be said as well."""
+        if self.document.existing(path) != path:
+            self._cut.add(path)
 
 
 def _sentence(details: ErrorDetails) -> str:
@@ -143,9 +167,16 @@ def _either(choices: list[str]) -> str:
 
 
 def _advice(loc: Path) -> str:
-    known = [key for key in _model_at(loc[:-1]).model_fields if key not in {"description", "tags"}]
-    meant = closest(str(loc[-1]), known)
-    return f'did you mean "{meant}"?' if meant else f"the keys here are {', '.join(known)}"
+    meant = _meant(loc)
+    return f'did you mean "{meant}"?' if meant else f"the keys here are {', '.join(_keys(loc[:-1]))}"
+
+
+def _meant(loc: Path) -> str | None:
+    return closest(str(loc[-1]), _keys(loc[:-1]))
+
+
+def _keys(path: Path) -> list[str]:
+    return [key for key in _model_at(path).model_fields if key not in {"description", "tags"}]
 
 
 def _model_at(path: Path) -> type[BaseModel]:
@@ -200,9 +231,6 @@ class Names:
         else:
             self.complete = False
 
-    def hint(self, word: str, kind: str) -> str:
-        return hint(word, list(self.all), kind)
-
 
 EACH = "*"  # every item of a list
 KEY = "**"  # the keys of a mapping
@@ -211,5 +239,5 @@ KEY = "**"  # the keys of a mapping
 def _leads(cut: Path, route: Path) -> bool:
     """Whether something without a value stands where `route` would pass."""
     return len(cut) <= len(route) and all(
-        want == have or want == EACH and isinstance(have, int) for have, want in zip(cut, route, strict=False)
+        want == have or (want == EACH and isinstance(have, int)) for have, want in zip(cut, route, strict=False)
     )

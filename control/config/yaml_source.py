@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
+from yaml.parser import Parser
+from yaml.reader import Reader, ReaderError
+from yaml.scanner import Scanner
 
 from .mistakes import ConfigurationError, Mistake, Path, spelled
 
@@ -21,11 +24,14 @@ MAX_DEPTH: Final = 64
 # Values after aliases are followed. 10,000 targets make 60,000; nine levels of nine aliases would make 3 * 10**8.
 MAX_VALUES: Final = 2_000_000
 
+# Characters of a stranger's word that a message repeats.
+MAX_SHOWN: Final = 60
+
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,400}|0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?", re.ASCII)
-_SPECIAL = {"inf", "Inf", "INF"}
+_SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
 
 Scalar = str | int | float | bool | None
@@ -43,7 +49,7 @@ def resolve(text: str) -> Scalar:
         return int(text[2:] if base != 10 else text, base)
     if _FLOAT.fullmatch(text):
         return float(text)
-    if text == ".nan" or text.lstrip("+-")[1:] in _SPECIAL and text.lstrip("+-")[0] == ".":
+    if _SPECIAL.fullmatch(text):
         return float(text.replace(".", ""))
     return text
 
@@ -87,34 +93,44 @@ class Document:
 
     def locate(self, path: Path) -> tuple[int, int]:
         """Line and column of the value at `path`, or of the deepest part of the path that the file has."""
-        node = self._walk(path)[0]
+        node, _ = self._walk(path)
         return node.line, node.column
 
     def locate_key(self, path: Path) -> tuple[int, int]:
         """Line and column of the key that `path` ends in; for a list's item, of the item."""
-        if path and isinstance(path[-1], str):
-            parent, rest = self._walk(path[:-1])
-            if not rest and parent.entries and (entry := parent.entries.get(path[-1])):
+        if path:
+            node, _ = self._walk(path[:-1])
+            if isinstance(path[-1], str) and node.entries and (entry := node.entries.get(path[-1])):
                 return entry.line, entry.column
         return self.locate(path)
 
     def existing(self, path: Path) -> Path:
         """The longest beginning of `path` that the file has."""
-        return path[: len(path) - len(self._walk(path)[1])]
+        return self._walk(path)[1]
 
     def _walk(self, path: Path) -> tuple[Node, Path]:
-        node = self.root
-        for depth, part in enumerate(path):
+        """Where a single value stands for a list of one, it is its own item 0."""
+        node, found = self.root, ()
+        for part in path:
             if isinstance(part, str) and node.entries is not None and part in node.entries:
                 node = node.entries[part].node
             elif isinstance(part, int) and node.items is not None and part < len(node.items):
                 node = node.items[part]
+            elif part == 0 and node.items is None:
+                continue
             else:
-                return node, path[depth:]
-        return node, ()
+                break
+            found = (*found, part)
+        return node, found
 
     def mistake(self, path: Path, message: str, *, at_key: bool = False) -> Mistake:
-        line, column = self.locate_key(path) if at_key else self.locate(path)
+        """With `at_key` the path ends in a key that may be missing or unknown; it is named all the same."""
+        if at_key:
+            path = (*self.existing(path[:-1]), path[-1])
+            line, column = self.locate_key(path)
+        else:
+            path = self.existing(path)
+            line, column = self.locate(path)
         return Mistake(self.file, line, column, spelled(path), message)
 
 
@@ -137,13 +153,19 @@ def parse(text: str, file: str) -> Document:
     return _Reader(text, file).document()
 
 
-class _PureParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
+class PureParser(Reader, Scanner, Parser):
     """PyYAML without libyaml: the same events, some ten times slower."""
 
     def __init__(self, text: str) -> None:
-        yaml.reader.Reader.__init__(self, text)
-        yaml.scanner.Scanner.__init__(self)
-        yaml.parser.Parser.__init__(self)
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+try:
+    from yaml.cyaml import CParser as _Parser  # pyright: ignore[reportAttributeAccessIssue]
+except ImportError:
+    _Parser = PureParser
 
 
 class _Reader:
@@ -160,10 +182,10 @@ class _Reader:
     def document(self) -> Document:
         try:
             # The C parser already reads here, so its complaints begin here too.
-            self._parser = yaml.cyaml.CParser(self._text) if yaml.__with_libyaml__ else _PureParser(self._text)
+            self._parser = _Parser(self._text)
             return self._document()
-        except yaml.reader.ReaderError as error:
-            raise self._unprintable(error) from None
+        except (ReaderError, UnicodeEncodeError):
+            raise self._unprintable() from None
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from None
 
@@ -187,7 +209,10 @@ class _Reader:
         return Document(self._file, root, tuple(self._mistakes), frozenset(self._valueless))
 
     def _next(self) -> Any:
-        return self._parser.get_event()
+        event = self._parser.get_event()
+        if isinstance(event, yaml.ScalarEvent) and not event.value.isascii() and _SURROGATE.search(event.value):
+            raise self._fatal(*_place(event), "\\ud800 to \\udfff are halves of characters, write the whole one")
+        return event
 
     def _value(self, event: Any, path: Path, depth: int) -> Node:
         line, column = _place(event)
@@ -200,8 +225,10 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             node = Node(line, column, self._scalar(event, path))
         elif isinstance(event, yaml.SequenceStartEvent):
+            self._refuse_tag(event, path, "seq")
             node = self._sequence(Node(line, column, None), path, depth)
         else:
+            self._refuse_tag(event, path, "map")
             node = self._mapping(Node(line, column, None), path, depth)
         if node.size > MAX_VALUES:
             raise self._fatal(line, column, f"more than {MAX_VALUES} values once aliases are followed")
@@ -212,11 +239,12 @@ class _Reader:
         return node
 
     def _alias(self, anchor: str, line: int, column: int, path: Path) -> Node:
+        shown = anchor if len(anchor) <= MAX_SHOWN else anchor[:MAX_SHOWN] + "..."
         if anchor not in self._anchors:
-            raise self._fatal(line, column, f"*{anchor} has no anchor, write &{anchor} at the value first", path)
+            raise self._fatal(line, column, f"*{shown} has no anchor, write &{shown} at the value first", path)
         node = self._anchors[anchor]
         if node is None:
-            raise self._fatal(line, column, f"*{anchor} stands inside its own anchor &{anchor}", path)
+            raise self._fatal(line, column, f"*{shown} stands inside its own anchor &{shown}", path)
         return node
 
     def _scalar(self, event: Any, path: Path) -> Scalar:
@@ -230,8 +258,14 @@ class _Reader:
         if kind is float and type(value) is int:
             return float(value)
         if kind is None or type(value) is not kind:
-            self._note(*_place(event), path, f"the tag {tag.replace(_TAG, '!!')} is not read here, leave it out")
+            self._refuse_tag(event, path, "")
         return value
+
+    def _refuse_tag(self, event: Any, path: Path, but: str) -> None:
+        tag: str | None = event.tag
+        if tag is not None and tag not in {"!", _TAG + but}:
+            shown = tag.replace(_TAG, "!!")[:MAX_SHOWN]
+            self._note(*_place(event), path, f"the tag {shown} is not read here, leave it out")
 
     def _sequence(self, node: Node, path: Path, depth: int) -> Node:
         node.items = []
@@ -299,12 +333,13 @@ class _Reader:
     def _too_deep(self, line: int, column: int) -> ConfigurationError:
         return self._fatal(line, column, f"nested deeper than {MAX_DEPTH} levels")
 
-    def _unprintable(self, error: Any) -> ConfigurationError:
-        position = next((i for i, char in enumerate(self._text) if _UNPRINTABLE.match(char)), 0)
+    def _unprintable(self) -> ConfigurationError:
+        found = _UNPRINTABLE.search(self._text)
+        position = found.start() if found else 0
         line = self._text.count("\n", 0, position) + 1
         column = position - (self._text.rfind("\n", 0, position) + 1) + 1
-        code = f"U+{ord(self._text[position]):04X}" if self._text else str(error)
-        return self._fatal(line, column, f"the character {code} cannot stand in YAML, delete it")
+        code = f" U+{ord(found[0]):04X}" if found else ""
+        return self._fatal(line, column, f"a character{code} that cannot stand in YAML, delete it")
 
     def _syntax(self, error: Any) -> ConfigurationError:
         mark = error.problem_mark or error.context_mark
@@ -323,6 +358,9 @@ class _Reader:
             context = f" ({error.context}{since})"
         return self._fatal(line, column, f"not YAML: {problem}{context}")
 
+
+# Only escapes can make them, and only PyYAML's own parser lets them.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # YAML 1.2 section 5.1: c-printable.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -1,7 +1,7 @@
 """Multivalue answers: up to eight instances, each equally often first.
 
-The order of the instances is the configuration's and stays; only where the answer begins moves on. So pools that are fed
-from these answers (HAProxy, gRPC) see a window sliding over a stable list instead of random subsets.
+The order of the instances is the configuration's and stays; only where the answer begins moves on. So pools that are
+fed from these answers (HAProxy, gRPC) see a window sliding over a stable list instead of random subsets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """DNS packets that every implementation should survive, with what they must be answered.
 
-One table for the gate's unit tests and for the tests over real sockets. Its names follow a fixture zone, `corp.internal`,
+One table for the gate's unit tests and for the tests over real sockets. Its names are those of a zone `corp.internal`,
 with a service `api` that has two IPv4 instances, `big` that has 200, and `none` that has no instance.
 """
 
@@ -170,7 +170,9 @@ CASES = [
     Case("T04 type ANY", query(qtype=255), answers=2),
     _nodata("T05 TYPE1000", query(qtype=1000)),
     _refused("T06 AXFR", query("corp.internal", 252)),
-    _refused("T08 IXFR", header(counts=(1, 0, 1, 0)) + question("corp.internal", 251) + record(pointer(12), 6, bytes(22))),
+    _refused(
+        "T08 IXFR", header(counts=(1, 0, 1, 0)) + question("corp.internal", 251) + record(pointer(12), 6, bytes(22))
+    ),
     _formerr("T09 type OPT", query(qtype=41)),
     Case("T10 MAILB", query(qtype=253), "NOTIMP", aa=False),
     _nodata("T11 type 0", query(qtype=0)),
@@ -239,7 +241,7 @@ def check(case: Case, reply: bytes | None, *, transport: str = "udp") -> None:
     if transport == "udp":
         assert len(reply) <= (1232 if has_opt else 512)
     if truncated:
-        assert not (message.answer or message.authority)
+        assert not message.answer
     elif case.truncated:
         assert sum(map(len, message.answer)) == 100
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from support import Exchange, Origin, response, run
 from support.balancer import balancing
 
@@ -118,9 +119,7 @@ def test_chunked_request_cut_anywhere() -> None:
     run(main())
 
 
-def answered(
-    origin_says: bytes, request: bytes = GH + CLOSE, *, close: bool = True
-) -> tuple[bytes, str, int]:
+def answered(origin_says: bytes, request: bytes = GH + CLOSE, *, close: bool = True) -> tuple[bytes, str, int]:
     """What the client gets when the origin says this; the reason in the log, and the connections to the origin."""
 
     async def say(exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ import socket
 from contextlib import suppress
 
 import pytest
+
 from penstock.proxy.listener import Listener
 from support import Origin, response, run
 from support.balancer import balancing

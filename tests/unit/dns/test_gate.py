@@ -10,7 +10,6 @@ import dnslib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import dns_packets as packets
 
 from penstock.dns.answers import Answers
 from penstock.dns.cache import Cache
@@ -18,6 +17,7 @@ from penstock.dns.counters import DnsCounters
 from penstock.dns.forwarder import Forwarder
 from penstock.dns.responder import Responder
 from penstock.dns.wire import Question, Rejection, encode_name, read_query, read_response
+from support import dns_packets as packets
 
 
 def responder() -> Responder:

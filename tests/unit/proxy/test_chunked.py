@@ -6,6 +6,7 @@ import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from penstock.proxy.chunked import ChunkedReader, wrap
 from penstock.proxy.http1 import BadMessage
 

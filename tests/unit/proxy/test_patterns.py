@@ -82,6 +82,15 @@ def test_the_index_never_misses_a_pattern_that_fits(several: set[bytes], text: b
     assert set(found) >= {pattern for pattern in several if plain_fits(pattern, text)}
 
 
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(st.sets(texts, max_size=10), st.sets(texts, max_size=10), st.sets(texts, max_size=10), texts)
+def test_the_index_is_exact_for_literals_and_ends(equal, prefixes, suffixes, text: bytes) -> None:
+    several = equal | {prefix + b"*" for prefix in prefixes} | {b"*" + suffix for suffix in suffixes}
+    index = PatternIndex({pattern: pattern for pattern in several}, tuple[bytes, ...])
+    found = [pattern for some in index.find(text) for pattern in some]
+    assert sorted(found) == sorted(pattern for pattern in several if plain_fits(pattern, text))
+
+
 @pytest.mark.parametrize(
     "pattern", [b"*a" * 60 + b"b", b"*a?" * 40 + b"b", b"a*" * 60 + b"b", b"*" * 60 + b"b", b"*" + b"?" * 60 + b"b*x"]
 )

@@ -1,0 +1,46 @@
+"""Ask a running process what it does. Plain http.client: a status command should be there at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+TIMEOUT = 5.0
+
+
+class NoAnswerError(Exception):
+    """Nobody answers there, or not Penstock. The message is a sentence."""
+
+
+def get_status(admin: str) -> dict[str, Any]:
+    """`/status` of the process whose admin address is `admin`, as `127.0.0.1:9900` or `[::1]:9900`."""
+    host, port = _split(admin)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/status")
+        answer = connection.getresponse()
+        body = answer.read()
+    except ConnectionRefusedError:
+        raise NoAnswerError(
+            f"nothing listens on {admin}: is penstock running, with `admin: {{listen: {admin}}}` in its configuration?"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoAnswerError(f"no answer from {admin}: {why}") from None
+    finally:
+        connection.close()
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = None
+    if answer.status != 200 or not isinstance(status, dict) or "target_groups" not in status:
+        raise NoAnswerError(f"what answers on {admin} is not Penstock's admin address")
+    return status
+
+
+def _split(admin: str) -> tuple[str, int]:
+    host, _, port = admin.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise NoAnswerError(f"{admin!r} is not an address and a port, such as 127.0.0.1:9900")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)

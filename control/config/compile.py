@@ -1,0 +1,254 @@
+"""From a configuration without mistakes to the specs of the planes. Pure: what files hold was read before.
+
+Defaults that depend on something else in the file are settled here, so that no plane has to know where they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from ...dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordType, ServiceSpec
+from ...proxy.health import CheckKey
+from ...proxy.specs import (
+    Action,
+    CertificateSpec,
+    CheckProtocol,
+    Conditions,
+    FirewallSpec,
+    FixedResponse,
+    Forward,
+    HealthCheckSpec,
+    ListenerSpec,
+    ProxySpec,
+    Redirect,
+    RuleSpec,
+    TargetGroupSpec,
+    TargetProtocol,
+    TargetSpec,
+    WeightedGroup,
+)
+from . import models
+from .compile_security import Firewalls
+from .settings import AccessLogSettings, Settings
+
+MAX_DNS_WEIGHT: Final = 255  # Route 53
+DEFAULT_TIMEOUT: Final = 5.0  # ALB
+DEFAULT_MATCHER: Final = ((200, 399),)  # 200 alone on ALB; HAProxy, Traefik and Envoy take redirects too
+
+
+def compile_settings(
+    configuration: models.Configuration,
+    certificates: Mapping[str, CertificateSpec],
+    state_directory: Path,
+    resolve: Callable[[str], Path],
+) -> Settings:
+    """`certificates` has every name that a listener uses; `resolve` makes a path of the file an absolute one."""
+    proxy = _proxy(configuration, certificates)
+    groups = {group.name: group for group in proxy.target_groups}
+    dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
+    namespaces = configuration.service_discovery.namespaces
+    return Settings(
+        proxy=proxy,
+        dns=DnsSpec(
+            listen=dns.listen if dns else (),
+            namespaces=tuple(_namespace(namespace, configuration.network, groups) for namespace in namespaces),
+            resolvers=dns.resolvers if dns else (),
+        ),
+        dns_checks=frozenset(_own_checks(namespaces)),
+        admin=admin.listen if admin else None,
+        access_log=AccessLogSettings(_log_path(log.file, resolve), log.format) if log else None,
+        state_directory=state_directory,
+        drain=configuration.shutdown.drain,
+    )
+
+
+def _log_path(file: str, resolve: Callable[[str], Path]) -> str:
+    return "/dev/stdout" if file == "-" else str(resolve(file))
+
+
+# Load balancers
+
+
+def _proxy(configuration: models.Configuration, certificates: Mapping[str, CertificateSpec]) -> ProxySpec:
+    firewalls = Firewalls(configuration)
+    listeners: list[ListenerSpec] = []
+    groups: list[TargetGroupSpec] = []
+    group_firewalls: list[tuple[str, FirewallSpec]] = []
+    for balancer in configuration.every_load_balancer():
+        firewall = firewalls.of(balancer)
+        listeners += (_listener(listener, balancer, certificates, firewall) for listener in balancer.listeners)
+        groups += (_target_group(group, balancer) for group in balancer.target_groups)
+        group_firewalls += ((group.name, firewall) for group in balancer.target_groups)
+    return ProxySpec(tuple(listeners), tuple(groups), tuple(group_firewalls))
+
+
+def _listener(
+    listener: models.Listener,
+    balancer: models.LoadBalancer,
+    certificates: Mapping[str, CertificateSpec],
+    firewall: FirewallSpec,
+) -> ListenerSpec:
+    default = listener.default_action
+    action = _action(default) if default else Forward((WeightedGroup(balancer.target_groups[0].name),))
+    spec = ListenerSpec(
+        load_balancer=balancer.name,
+        address=listener.address,
+        port=listener.port,
+        protocol=listener.protocol,
+        default_action=action,
+        rules=tuple(sorted(map(_rule, listener.rules), key=lambda rule: rule.priority)),
+        certificates=tuple(certificates[name] for name in listener.certificate_names()),
+        firewall=firewall,
+    )
+    return replace(spec, ssl_policy=listener.ssl_policy) if listener.ssl_policy else spec
+
+
+def _rule(rule: models.Rule) -> RuleSpec:
+    asked = rule.conditions
+    conditions = Conditions(
+        path=asked.path or (),
+        host=asked.host or (),
+        method=asked.method or (),
+        header=tuple((name.lower(), values) for name, values in (asked.header or {}).items()),
+    )
+    return RuleSpec(rule.priority, conditions, _action(rule.action))
+
+
+def _action(action: models.Action) -> Action:
+    if action.forward is not None:
+        return Forward(tuple(WeightedGroup(group.target_group, group.weight) for group in action.forward))
+    if action.redirect is not None:
+        to = action.redirect
+        return Redirect(to.status, to.protocol, to.host, to.port, to.path, to.query)
+    answer = action.fixed_response
+    assert answer is not None, "an action is exactly one of three"
+    return FixedResponse(answer.status, answer.content_type, answer.body)
+
+
+def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer) -> TargetGroupSpec:
+    protocol: TargetProtocol = group.protocol or ("HTTP" if balancer.type == "application" else "TCP")
+    return TargetGroupSpec(
+        name=group.name,
+        protocol=protocol,
+        algorithm=group.algorithm,
+        health_check=_health_check(group.health_check, protocol) if group.health_check else None,
+        targets=tuple(
+            TargetSpec(target.ip, target.port or group.port or 0, target.weight, target.zone)
+            for target in group.targets
+        ),
+        deregistration_delay=group.deregistration_delay,
+    )
+
+
+def _health_check(check: models.HealthCheck, asked: TargetProtocol) -> HealthCheckSpec:
+    return HealthCheckSpec(
+        protocol=_check_protocol(check, asked),
+        path=check.path or "/",
+        port=check.port,
+        interval=check.interval,
+        timeout=default_timeout(check),
+        healthy_threshold=check.healthy_threshold,
+        unhealthy_threshold=check.unhealthy_threshold,
+        matcher=check.matcher or DEFAULT_MATCHER,
+    )
+
+
+def default_timeout(check: models.HealthCheck) -> float:
+    """A check every two seconds that waits five would trip over itself."""
+    return min(DEFAULT_TIMEOUT, check.interval) if check.timeout is None else check.timeout
+
+
+def _check_protocol(check: models.HealthCheck, asked: TargetProtocol) -> CheckProtocol:
+    """How to probe a target that speaks `asked`. ALB's default is HTTP even for HTTPS, where it can only fail."""
+    if check.protocol is not None:
+        return check.protocol
+    if asked in {"TCP", "TLS"} and check.path is None and check.matcher is None:
+        return "TCP"
+    return "HTTPS" if asked == "HTTPS" else "HTTP"
+
+
+# Service discovery
+
+
+def _namespace(
+    namespace: models.Namespace, network: models.NetworkSection | None, groups: Mapping[str, TargetGroupSpec]
+) -> NamespaceSpec:
+    domain = network.vpc.dns.domain if network else None
+    names = (namespace.name, f"{namespace.name}.{domain}") if domain else (namespace.name,)
+    services = tuple(_service(service, namespace, groups) for service in namespace.services)
+    return NamespaceSpec(names, services, ttl=int(namespace.ttl))
+
+
+def _service(
+    service: models.Service, namespace: models.Namespace, groups: Mapping[str, TargetGroupSpec]
+) -> ServiceSpec:
+    if service.target_group is not None:
+        instances = tuple(_from_targets(groups[service.target_group]))
+    else:
+        instances = tuple(_from_instances(service))
+    records: dict[RecordType, int] = {
+        record.type: int(namespace.ttl if record.ttl is None else record.ttl) for record in service.dns_records
+    } or dict.fromkeys(_default_records(instances), int(namespace.ttl))
+    return ServiceSpec(
+        service.name, tuple(records.items()), service.routing_policy or namespace.routing_policy, instances
+    )
+
+
+def _default_records(instances: tuple[InstanceSpec, ...]) -> Iterator[RecordType]:
+    versions = {ip_address(instance.ip).version for instance in instances}
+    if 4 in versions or not versions:  # a service whose instances are yet to come has a name all the same
+        yield "A"
+    if 6 in versions:
+        yield "AAAA"
+    if instances and all(instance.port for instance in instances):
+        yield "SRV"
+
+
+def _from_instances(service: models.Service) -> Iterator[InstanceSpec]:
+    check = _health_check(service.health_check, "HTTP") if service.health_check else None
+    for instance in service.instances:
+        yield InstanceSpec(
+            id=instance_id(instance),
+            ip=instance.ip,
+            port=instance.port or 0,
+            weight=instance.weight,
+            attributes=tuple(instance.attributes.items()),
+            health_key=CheckKey.of(instance.ip, instance.port or 0, check) if check else None,
+        )
+
+
+def _from_targets(group: TargetGroupSpec) -> Iterator[InstanceSpec]:
+    # A target weighs up to 999, a record up to 255: shares are kept, and nobody's small share becomes none.
+    heaviest = max((target.weight for target in group.targets), default=0)
+    scale = min(1.0, MAX_DNS_WEIGHT / heaviest) if heaviest else 1.0
+    for target in group.targets:
+        yield InstanceSpec(
+            id=_made_id(target.ip, target.port),
+            ip=target.ip,
+            port=target.port,
+            weight=max(1, round(target.weight * scale)) if target.weight else 0,
+            attributes=(("zone", target.zone),) if target.zone else (),
+            health_key=CheckKey.of(target.ip, target.port, group.health_check) if group.health_check else None,
+        )
+
+
+def instance_id(instance: models.Instance) -> str:
+    return instance.id or _made_id(instance.ip, instance.port)
+
+
+def _made_id(ip: str, port: int | None) -> str:
+    """`10-0-1-10-8080`. An IPv6 address is written out, for `::` would leave a hyphen at an end or two in a row."""
+    digits = ip_address(ip).exploded.replace(".", "-").replace(":", "-")
+    return digits if port is None else f"{digits}-{port}"
+
+
+def _own_checks(namespaces: Iterable[models.Namespace]) -> Iterator[CheckKey]:
+    for namespace in namespaces:
+        for service in namespace.services:
+            for instance in _from_instances(service):
+                if isinstance(instance.health_key, CheckKey):
+                    yield instance.health_key

@@ -1,0 +1,153 @@
+"""What changed between two configurations, in lines for the log: `target group tg-web: target 10.0.1.11:8080 added`.
+
+Compares what the planes were asked to do, so a comment or a reordered key is no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from typing import TypeVar
+
+from ...dns.specs import InstanceSpec, NamespaceSpec, ServiceSpec
+from ...proxy.specs import CertificateSpec, FirewallSpec, ListenerSpec, TargetGroupSpec, TargetSpec
+from ..exits import host_port
+from .scalars import Endpoint, seconds_as_text
+from .settings import Settings
+
+T = TypeVar("T")
+Change = Callable[[T, T], Iterable[str]]
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """One line per change, in the order of the configuration. Empty if the two do the same."""
+    return [] if old == new else list(_settings(old, new))
+
+
+def _settings(old: Settings, new: Settings) -> Iterator[str]:
+    yield from _each("listener", old.proxy.listeners, new.proxy.listeners, lambda spec: spec.key, _listener)
+    yield from _each("target group", old.proxy.target_groups, new.proxy.target_groups, _name, _target_group)
+    yield from _group_firewalls(dict(old.proxy.group_firewalls), dict(new.proxy.group_firewalls))
+    yield from _each("namespace", old.dns.namespaces, new.dns.namespaces, lambda spec: spec.names[0], _namespace)
+    yield from _value("DNS listens at", _endpoints(old.dns.listen), _endpoints(new.dns.listen))
+    yield from _value("DNS forwards to", _endpoints(old.dns.resolvers), _endpoints(new.dns.resolvers))
+    yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
+    yield from _value("access log", _access_log(old), _access_log(new))
+    yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
+    yield from _value("state directory", str(old.state_directory), str(new.state_directory))
+
+
+def _each(
+    kind: str, old: Iterable[T], new: Iterable[T], key: Callable[[T], object], change: Change[T]
+) -> Iterator[str]:
+    """What was added, what is different inside and how, what was removed."""
+    before = {key(spec): spec for spec in old}
+    after = {key(spec): spec for spec in new}
+    for name, spec in after.items():
+        if name not in before:
+            yield f"{kind} {name} added"
+        elif spec != before[name]:
+            # Nothing found inside: the same things stand there in another order.
+            yield from (f"{kind} {name}{line}" for line in list(change(before[name], spec)) or [" reordered"])
+    yield from (f"{kind} {name} removed" for name in before if name not in after)
+
+
+def _value(what: str, old: object, new: object) -> Iterator[str]:
+    if old != new:
+        yield f"{what} {new}, was {old}"
+
+
+def _inside(lines: Iterable[str]) -> Iterator[str]:
+    return (f": {line}" for line in lines)
+
+
+def _changed(_old: object, _new: object) -> tuple[str]:
+    return (" changed",)
+
+
+def _name(spec: TargetGroupSpec | ServiceSpec | CertificateSpec) -> str:
+    return spec.name
+
+
+def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
+    def lines() -> Iterator[str]:
+        yield from _value("load balancer", old.load_balancer, new.load_balancer)
+        yield from _value("protocol", old.protocol, new.protocol)
+        yield from _value("ssl_policy", old.ssl_policy, new.ssl_policy)
+        if old.default_action != new.default_action:
+            yield "default action changed"
+        yield from _each("rule", old.rules, new.rules, lambda rule: rule.priority, _changed)
+        yield from _each("certificate", old.certificates, new.certificates, _name, _changed)
+        defaults = [[spec.name for spec in listener.certificates[:1]] for listener in (old, new)]
+        if defaults[0] != defaults[1]:
+            yield f"default certificate {', '.join(defaults[1]) or 'none'}"
+        yield from _firewall(old.firewall, new.firewall)
+
+    return _inside(lines())
+
+
+def _firewall(old: FirewallSpec, new: FirewallSpec) -> Iterator[str]:
+    yield from _each("security group", old.groups or (), new.groups or (), lambda group: group.name, _changed)
+    placements = old.placements, new.placements
+    yield from _each(
+        "subnet", *placements, lambda placement: placement.subnet, lambda _old, _new: [" or its ACL changed"]
+    )
+
+
+def _group_firewalls(old: dict[str, FirewallSpec], new: dict[str, FirewallSpec]) -> Iterator[str]:
+    for name, firewall in new.items():
+        if name in old and old[name] != firewall:
+            yield from (f"target group {name}: {line}" for line in _firewall(old[name], firewall))
+
+
+def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
+    def lines() -> Iterator[str]:
+        yield from _value("protocol", old.protocol, new.protocol)
+        yield from _value("algorithm", old.algorithm, new.algorithm)
+        delays = seconds_as_text(old.deregistration_delay), seconds_as_text(new.deregistration_delay)
+        yield from _value("deregistration_delay", *delays)
+        if old.health_check != new.health_check:
+            verb = "changed" if old.health_check and new.health_check else "added" if new.health_check else "removed"
+            yield f"health check {verb}"
+        yield from _each("target", old.targets, new.targets, lambda target: target.key, _weighted)
+
+    return _inside(lines())
+
+
+def _weighted(old: TargetSpec | InstanceSpec, new: TargetSpec | InstanceSpec) -> Iterator[str]:
+    if old.weight != new.weight:
+        yield f": weight {new.weight}, was {old.weight}"
+    others = (field.name for field in fields(new) if field.name != "weight")
+    if any(getattr(old, name) != getattr(new, name) for name in others):
+        yield " changed"
+
+
+def _namespace(old: NamespaceSpec, new: NamespaceSpec) -> Iterator[str]:
+    def lines() -> Iterator[str]:
+        yield from _value("answers as", ", ".join(old.names), ", ".join(new.names))
+        yield from _value("ttl", seconds_as_text(old.ttl), seconds_as_text(new.ttl))
+        yield from _each("service", old.services, new.services, _name, _service)
+
+    return _inside(lines())
+
+
+def _service(old: ServiceSpec, new: ServiceSpec) -> Iterator[str]:
+    def lines() -> Iterator[str]:
+        yield from _value("records", _records(old), _records(new))
+        yield from _value("routing policy", old.policy, new.policy)
+        yield from _each("instance", old.instances, new.instances, lambda instance: instance.id, _weighted)
+
+    return _inside(lines())
+
+
+def _records(service: ServiceSpec) -> str:
+    return ", ".join(f"{kind} {ttl}s" for kind, ttl in service.records)
+
+
+def _endpoints(endpoints: Iterable[Endpoint | None]) -> str:
+    return ", ".join(host_port(*endpoint) for endpoint in endpoints if endpoint is not None) or "nowhere"
+
+
+def _access_log(settings: Settings) -> str:
+    log = settings.access_log
+    return f"{log.path} as {log.format}" if log else "none"

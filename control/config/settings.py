@@ -1,0 +1,29 @@
+"""All that one configuration file asks for, as the parts of the process want it; equal if it asks for the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...dns.specs import DnsSpec
+from ...proxy.health import CheckKey
+from ...proxy.specs import ProxySpec
+from .scalars import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSettings:
+    path: str
+    format: Literal["json", "alb"] = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    proxy: ProxySpec
+    dns: DnsSpec
+    dns_checks: frozenset[CheckKey]  # probed for services that have a health check of their own
+    admin: Endpoint | None
+    access_log: AccessLogSettings | None
+    state_directory: Path
+    drain: float  # seconds that requests may finish after SIGTERM
