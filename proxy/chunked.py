@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 
-from .http1 import BadMessage, field_line
+from .http_fields import BadMessage, field_line
 
 MAX_CHUNK_LINE = 256 + 18  # 16 digits, CRLF, and 256 bytes of extension: far above real use (CVE-2023-39326)
 MAX_TRAILER = 8 * 1024
 _size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_VALUE = _TOKEN + rb"|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
 _size_with_extension = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
-    rb"(?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\"))?+)++"
+    rb"(?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _VALUE + rb"))?+)++"
     rb"\r\n"
-).fullmatch  # fmt: skip
+).fullmatch
 MAX_CHUNK = (1 << 63) - 1
 
 _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
@@ -34,7 +35,7 @@ class ChunkedReader:
     __slots__ = ("_held", "_left", "_state", "_trailer", "_unwrap", "content", "done", "rest")
 
     def __init__(self, *, unwrap: bool = False) -> None:
-        self._held = b""
+        self._held: bytes = b""
         self._left = 0
         self._state = _SIZE
         self._trailer = 0

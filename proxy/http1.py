@@ -12,63 +12,112 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-# Limits. ALB refuses request lines and single fields over 16 KiB and heads over 64 KiB; Envoy allows 100 fields.
-MAX_REQUEST_LINE = 16 * 1024
-MAX_FIELD = 16 * 1024
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 100
+from .http_fields import (
+    CODING,
+    CONNECTION,
+    DROP,
+    EXPECT,
+    FORWARDED_FOR,
+    HOST,
+    KEEP_ALIVE,
+    LENGTH,
+    MAX_HEAD,
+    MAX_REQUEST_LINE,
+    PLAIN,
+    TOKEN,
+    UPGRADE,
+    BadMessage,
+    LineMemo,
+    check_coding,
+    is_token,
+    parse_host,
+    parse_length,
+    remover,
+    split_lines,
+    tokens,
+)
+
 MAX_FORWARDED_FOR = 30  # ALB answers 463 above
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 # The usual request line in one pass: origin-form, HTTP/1.0 or 1.1. Whatever does not match is looked at slowly.
 request_line = re.compile(rb"(?!TRACE |CONNECT )(" + TOKEN + rb"++) (/[!\"$-~]*+) HTTP/1\.([01])\r\n").fullmatch
-# Possessive quantifiers: linear in the block, whatever it holds (RFC 9112 5: no white space before the colon,
-# no line folding, no bare CR or LF; RFC 9110 5.5: no control characters in a value).
-_field_lines = re.compile(rb"(?:" + TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+").fullmatch
-field_line = re.compile(TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+").fullmatch
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?").fullmatch
-_host = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+;=%]{1,255})(?::([0-9]{0,5}))?").fullmatch
 _any_line = re.compile(rb"([^ ]*) ([^ ]*) ([^ \r\n]*)").fullmatch
-_method = re.compile(TOKEN + rb"++").fullmatch
 _version = re.compile(rb"HTTP/([0-9])\.([0-9])").fullmatch
 _absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]+)([/?][!\"$-~]*)?").fullmatch
 _visible = re.compile(rb"[!-~]++").fullmatch
-_digits = re.compile(rb"[0-9]{1,19}").fullmatch
 _keep_alive_timeout = re.compile(rb"(?:.*,)?[ \t]*timeout=([0-9]{1,6})[ \t]*(?:,.*)?", re.IGNORECASE).fullmatch
-MAX_LENGTH = (1 << 63) - 1
+
+_requests = LineMemo(
+    {
+        b"host": HOST,
+        b"content-length": LENGTH,
+        b"transfer-encoding": CODING,
+        b"connection": CONNECTION,
+        b"keep-alive": DROP,
+        b"proxy-connection": DROP,
+        b"te": DROP,  # trailers are not forwarded, so none are asked for
+        b"trailer": DROP,
+        b"http2-settings": DROP,  # never help an h2c upgrade through (h2c smuggling)
+        b"x-forwarded-for": FORWARDED_FOR,
+        b"x-forwarded-proto": DROP,  # said by us alone
+        b"x-forwarded-port": DROP,
+        b"expect": EXPECT,
+        b"upgrade": UPGRADE,
+    }
+)
+_responses = LineMemo(
+    {
+        b"content-length": LENGTH,
+        b"transfer-encoding": CODING,
+        b"connection": CONNECTION,
+        b"keep-alive": KEEP_ALIVE,
+        b"proxy-connection": DROP,
+        b"trailer": DROP,
+        b"upgrade": UPGRADE,
+    }
+)
 
 
-class BadMessage(Exception):
-    """A message that is refused. `status` answers a client; for a target's message the client gets 502."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status} {reason}")
-        self.status = status
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's fields, understood. `forward` ends inside the X-Forwarded-For line: the caller adds the client.
+    """A request's fields, understood; shared by every request that says the same, so never changed.
 
-    `length` is the body's length, CHUNKED, or 0 for none.
+    `forward` ends inside the X-Forwarded-For line: the caller adds the client. `host` is in lower case and without
+    port, empty in HTTP/1.0 without Host. `length` is the body's, CHUNKED, or 0 for none. `persist` says that the
+    client keeps its connection: by default in HTTP/1.1, when it asks for it in HTTP/1.0.
     """
 
-    forward: bytes
-    host: bytes  # as sent, without the port, in lower case; b"" in HTTP/1.0 without Host
-    length: int
-    persist: bool  # the client will keep its connection: by default in HTTP/1.1, when it says so in HTTP/1.0
-    expect_continue: bool
-    websocket: bool
-    user_agent: bytes
-    fields: tuple[tuple[bytes, bytes], ...]  # lower-case names, values without white space around them
+    __slots__ = ("_block", "expect_continue", "forward", "host", "length", "persist", "websocket")
+
+    def __init__(
+        self,
+        block: bytes,
+        forward: bytes,
+        host: bytes,
+        length: int = 0,
+        persist: bool = True,
+        expect_continue: bool = False,
+        websocket: bool = False,
+    ) -> None:
+        self._block = block
+        self.forward = forward
+        self.host = host
+        self.length = length
+        self.persist = persist
+        self.expect_continue = expect_continue
+        self.websocket = websocket
 
     def values(self, name: bytes) -> Sequence[bytes]:
-        """All values of the field `name` (lower case), in order."""
-        return [value for field, value in self.fields if field == name]
+        """All values of the field `name` (lower case), in order. Looked for when asked: most requests never are."""
+        lines = (line.partition(b":") for line in self._block.split(b"\r\n"))
+        return [value.strip(b" \t") for field, _, value in lines if field.lower() == name]
+
+    @property
+    def user_agent(self) -> bytes:
+        return next(iter(self.values(b"user-agent")), b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,123 +139,6 @@ class ResponseHead:
 
 _Head = TypeVar("_Head", RequestHead, ResponseHead)
 
-# What a field is to us. Everything that is not here is forwarded as it came.
-_HOST, _LENGTH, _CODING, _CONNECTION, _DROP, _FORWARDED_FOR, _EXPECT, _UPGRADE, _AGENT, _KEEP = range(1, 11)
-_REQUEST_KINDS = {
-    b"host": _HOST,
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"keep-alive": _DROP,
-    b"proxy-connection": _DROP,
-    b"te": _DROP,  # trailers are not forwarded, so none are asked for
-    b"trailer": _DROP,
-    b"http2-settings": _DROP,  # never help an h2c upgrade through (h2c smuggling)
-    b"x-forwarded-for": _FORWARDED_FOR,
-    b"x-forwarded-proto": _DROP,  # said by us alone
-    b"x-forwarded-port": _DROP,
-    b"expect": _EXPECT,
-    b"upgrade": _UPGRADE,
-    b"user-agent": _AGENT,
-}
-_RESPONSE_KINDS = {
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"keep-alive": _KEEP,
-    b"proxy-connection": _DROP,
-    b"trailer": _DROP,
-    b"upgrade": _UPGRADE,
-}
-# Connection may name fields to remove, but not these: a client must not strip what we or the target rely on
-# (Traefik CVE-2024-45410).
-_PROTECTED = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"set-cookie", b"forwarded")
-)
-
-Line = tuple[int, bytes, bytes]  # kind, lower-case name, value
-
-
-class LineMemo:
-    """One field line to its meaning. Clients vary one field and repeat the others, so a head that is new is mostly
-    made of lines that are not. Bounded: cleared when full, for what is worth keeping is back at once."""
-
-    __slots__ = ("_kinds", "lines")
-
-    MAX_LINES = 4096
-    MAX_LINE = 512  # longer lines (cookies mostly) are not kept: 4096 of them are at most 2 MiB
-
-    def __init__(self, kinds: dict[bytes, int]) -> None:
-        self._kinds = kinds
-        self.lines: dict[bytes, Line] = {}
-
-    def learn(self, line: bytes) -> Line:
-        if len(line) > MAX_FIELD:
-            raise BadMessage(431, "field_too_long")
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        # A name with an underscore reads like another one behind CGI's rules: nginx drops them, and so do we.
-        kind = _DROP if b"_" in name else self._kinds.get(name, 0)
-        meaning = (kind, name, value.strip(b" \t"))
-        if len(line) <= self.MAX_LINE:
-            if len(self.lines) >= self.MAX_LINES:
-                self.lines.clear()
-            self.lines[line] = meaning
-        return meaning
-
-
-_request_lines = LineMemo(_REQUEST_KINDS)
-_response_lines = LineMemo(_RESPONSE_KINDS)
-
-
-def parse_length(value: bytes) -> int:
-    """Content-Length is 1*DIGIT in ASCII (RFC 9110 8.6); int() alone would take b"+1_0"."""
-    if _digits(value) is None:
-        raise BadMessage(400, "bad_content_length")
-    length = int(value)
-    if length > MAX_LENGTH:
-        raise BadMessage(400, "bad_content_length")
-    return length
-
-
-def parse_host(value: bytes) -> bytes:
-    """The host of a Host field or authority, in lower case and without its port."""
-    match = _host(value)
-    if match is None or (match[2] and int(match[2]) > 65535):
-        raise BadMessage(400, "bad_host")
-    return match[1].lower()
-
-
-def _tokens(value: bytes) -> list[bytes]:
-    return [token for token in (part.strip(b" \t").lower() for part in value.split(b",")) if token]
-
-
-def _check_coding(codings: list[bytes]) -> None:
-    """RFC 9112 6.1: chunked, once, is the only coding we can read; anything else is not implemented or faulty."""
-    if len(codings) > 1:
-        raise BadMessage(400, "multiple_transfer_encoding")
-    coding = codings[0].lower()
-    if coding == b"chunked":
-        return
-    parts = [part.strip(b" \t") for part in coding.split(b",")]
-    if any(_method(part) is None for part in parts) or parts.count(b"chunked") > 1:
-        raise BadMessage(400, "bad_transfer_encoding")
-    if b"chunked" in parts and parts[-1] != b"chunked":
-        raise BadMessage(400, "bad_transfer_encoding")
-    raise BadMessage(501, "unsupported_transfer_encoding")
-
-
-def _split(block: bytes, memo: LineMemo) -> tuple[list[bytes], list[Line]]:
-    """The block's lines and their meanings; `block` ends with the last line's CRLF."""
-    if _field_lines(block) is None:
-        raise BadMessage(400, "bad_header")
-    lines = block.split(b"\r\n")
-    lines.pop()  # what follows the last CRLF
-    if len(lines) > MAX_FIELDS:
-        raise BadMessage(431, "too_many_fields")
-    known = memo.lines
-    return lines, [known.get(line) or memo.learn(line) for line in lines]
-
 
 def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
     """Understand the field lines of a request (everything between request line and empty line).
@@ -215,52 +147,46 @@ def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
     """
     if len(block) > MAX_HEAD:
         raise BadMessage(431, "head_too_long")
-    lines, meanings = _split(block, _request_lines)
+    known = _requests.known.get
     forward: list[bytes] = []
-    fields: list[tuple[bytes, bytes]] = []
-    hosts: list[bytes] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    forwarded_for: list[bytes] = []
-    connection: list[bytes] = []
-    upgrades: list[bytes] = []
-    expect: list[bytes] = []
-    user_agent = b""
-    for line, (kind, name, value) in zip(lines, meanings, strict=True):
-        fields.append((name, value))
-        if kind == 0:
+    special: list[tuple[int, bytes, bytes]] = []
+    host = b""  # a Host that is empty is refused, so this says that there is none
+    for line in split_lines(block):
+        meaning = known(line) or _requests.learn(line)
+        kind = meaning[0]
+        if kind == PLAIN:
             forward.append(line)
-        elif kind == _AGENT:
-            user_agent = value
+        elif kind == HOST and not host:
+            host = parse_host(meaning[2])
             forward.append(line)
-        elif kind == _HOST:
-            hosts.append(value)
-            forward.append(line)
-        elif kind == _LENGTH:
-            lengths.append(value)
-        elif kind == _CODING:
-            codings.append(value)
-        elif kind == _CONNECTION:
-            connection.extend(_tokens(value))
-        elif kind == _FORWARDED_FOR:
-            forwarded_for.append(value)
-        elif kind == _EXPECT:
-            expect.append(value)
-        elif kind == _UPGRADE:
-            upgrades.extend(_tokens(value))
+        else:
+            special.append(meaning)
+    if host and not special:  # nothing in it concerns us: the block goes on as it came
+        return RequestHead(block, block + b"X-Forwarded-For: ", host, persist=not http10)
+    return _parse_special(block, forward, special, host, http10=http10)
 
-    if len(hosts) == 1:
-        host = parse_host(hosts[0])
-    elif hosts or not http10:  # RFC 9112 3.2: exactly one in HTTP/1.1
+
+def _parse_special(
+    block: bytes, forward: list[bytes], special: list[tuple[int, bytes, bytes]], host: bytes, *, http10: bool
+) -> RequestHead:
+    """A head with fields that concern us: framing, the connection, who forwarded it."""
+    named: dict[int, list[bytes]] = {}
+    for kind, _, value in special:
+        named.setdefault(kind, []).append(value)
+    if HOST in named or (not host and not http10):  # RFC 9112 3.2: exactly one in HTTP/1.1
         raise BadMessage(400, "bad_host")
-    else:
-        host = b""
+
+    connection = [option for value in named.get(CONNECTION, ()) for option in tokens(value)]
+    removed = remover(connection)
+    if removed is not None:
+        forward = [line for line in forward if not removed(line)]
 
     length = 0
+    lengths, codings = named.get(LENGTH, ()), named.get(CODING, ())
     if codings:
         if http10 or lengths:  # RFC 9112 6.1: faulty framing, the root of request smuggling
             raise BadMessage(400, "bad_transfer_encoding" if http10 else "both_length_and_coding")
-        _check_coding(codings)
+        check_coding(codings)
         length = CHUNKED
         forward.append(b"Transfer-Encoding: chunked")
     elif lengths:
@@ -269,35 +195,30 @@ def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
         length = parse_length(lengths[0])
         forward.append(b"Content-Length: %d" % length)
 
-    if connection:
-        named = [name for name in connection if name not in _PROTECTED and not name.startswith(b"x-forwarded-")]
-        if any(name not in (b"close", b"keep-alive", b"upgrade") for name in named):
-            forward = [line for line in forward if line.partition(b":")[0].lower() not in named]
-
-    expect_continue = False
-    if expect and not http10:  # RFC 9110 10.1.1: a server ignores it in HTTP/1.0
+    expect = named.get(EXPECT, [])
+    expect_continue = bool(expect) and not http10  # RFC 9110 10.1.1: a server ignores it in HTTP/1.0
+    if expect_continue:
         if len(expect) > 1 or expect[0].lower() != b"100-continue":
             raise BadMessage(417, "unknown_expectation")
-        expect_continue = True
         forward.append(b"Expect: 100-continue")
 
+    upgrades = [name for value in named.get(UPGRADE, ()) for name in tokens(value)]
     websocket = not http10 and b"upgrade" in connection and upgrades == [b"websocket"] and length == 0
     if websocket:
         forward.append(b"Connection: Upgrade\r\nUpgrade: websocket")
 
-    clients = b", ".join(value for value in forwarded_for if value)
+    clients = b", ".join(value for value in named.get(FORWARDED_FOR, ()) if value)
     if clients.count(b",") >= MAX_FORWARDED_FOR:
         raise BadMessage(463, "too_many_forwarded_for")
     forward.append(b"X-Forwarded-For: " + (clients + b", " if clients else b""))
     return RequestHead(
+        block,
         forward=b"\r\n".join(forward),
         host=host,
         length=length,
         persist=b"close" not in connection and (not http10 or b"keep-alive" in connection),
         expect_continue=expect_continue,
         websocket=websocket,
-        user_agent=user_agent,
-        fields=tuple(fields),
     )
 
 
@@ -321,7 +242,7 @@ def parse_unusual_request_line(line: bytes) -> RequestLine:
         raise BadMessage(400, "bad_request_line")
     method, target, version = match.groups()
     numbers = _version(version)
-    if _method(method) is None or numbers is None or _visible(target) is None:
+    if is_token(method) is None or numbers is None or _visible(target) is None:
         raise BadMessage(400, "bad_request_line")
     if numbers[1] != b"1":
         raise BadMessage(505, "unsupported_version")
@@ -373,37 +294,37 @@ def _parse_response(head: bytes) -> ResponseHead:
     if match is None:
         raise BadMessage(502, "bad_status_line")
     minor, status, phrase = match[1], int(match[2]), match[3] or b""
-    lines, meanings = _split(block, _response_lines)
+    known = _responses.known.get
     forward = [b"HTTP/1.1 %d %b" % (status, phrase)]
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection: list[bytes] = []
     upgrades: list[bytes] = []
     idle_timeout = 0
-    for line, (kind, _name, value) in zip(lines, meanings, strict=True):
-        if kind == 0:
+    for line in split_lines(block):
+        kind, _, value = known(line) or _responses.learn(line)
+        if kind == PLAIN:
             forward.append(line)
-        elif kind == _LENGTH:
+        elif kind == LENGTH:
             lengths.append(value)
-        elif kind == _CODING:
+        elif kind == CODING:
             codings.append(value)
-        elif kind == _CONNECTION:
-            connection.extend(_tokens(value))
-        elif kind == _UPGRADE:
-            upgrades.extend(_tokens(value))
-        elif kind == _KEEP:
+        elif kind == CONNECTION:
+            connection.extend(tokens(value))
+        elif kind == UPGRADE:
+            upgrades.extend(tokens(value))
+        elif kind == KEEP_ALIVE:
             said = _keep_alive_timeout(value)
             idle_timeout = int(said[1]) if said else 0
-
-    named = [name for name in connection if name not in _PROTECTED]
-    if any(name not in (b"close", b"keep-alive", b"upgrade") for name in named):
-        forward = forward[:1] + [line for line in forward[1:] if line.partition(b":")[0].lower() not in named]
+    removed = remover(connection)
+    if removed is not None:
+        forward[1:] = [line for line in forward[1:] if not removed(line)]
 
     framing = b""
     if codings:
         if lengths or minor == b"0":
             raise BadMessage(502, "both_length_and_coding" if lengths else "bad_transfer_encoding")
-        _check_coding(codings)
+        check_coding(codings)
         length = CHUNKED
         framing = b"\r\nTransfer-Encoding: chunked"
     elif lengths:

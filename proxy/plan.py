@@ -10,10 +10,27 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .actions import fixed_response, redirect_location, redirect_response
 from .http1 import RequestHead
 from .rules import RuleTable, WeightedGroups, pick_group, weigh
 from .specs import Action, FixedResponse, Forward, ListenerSpec, Redirect
 from .targets import TargetGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer of our own depends on of a request: `port` is the listener's, `host` comes without one."""
+
+    method: bytes
+    uri: bytes
+    host: bytes
+    port: int
+    secure: bool
+
+    def location(self, redirect: Redirect) -> bytes:
+        path, _, query = self.uri.partition(b"?")
+        protocol = b"https" if self.secure else b"http"
+        return redirect_location(redirect, protocol=protocol, host=self.host, port=self.port, path=path, query=query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,15 @@ class Route:
         assert self.weighted is not None
         name = pick_group(self.weighted, rng.random())
         return next((group for group in self.groups if group.name == name), None)
+
+    def answer(self, asked: Asked, *, date: bytes, close: bool) -> tuple[int, bytes] | None:
+        """Status and bytes of an answer that needs no target; None when the action is to forward."""
+        action = self.action
+        if isinstance(action, FixedResponse):
+            return action.status, fixed_response(action, date=date, close=close, head=asked.method == b"HEAD")
+        if isinstance(action, Redirect):
+            return action.status, redirect_response(action, asked.location(action), date=date, close=close)
+        return None
 
 
 class Plan:

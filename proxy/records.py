@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .access_log import AccessRecord
-from .actions import redirect_location
 from .firewall import Verdict
+from .plan import Asked
 from .specs import FixedResponse, Redirect
 from .tls import chosen_certificate
 
@@ -41,15 +41,8 @@ def request_record(listener: Listener, session: HttpSession, duration: float) ->
     protocol, cipher, certificate = session.tls
     redirect_url = b""
     if isinstance(action, Redirect) and head is not None and session.status == action.status:
-        path, _, query = session.uri.partition(b"?")
-        redirect_url = redirect_location(
-            action,
-            protocol=b"https" if listener.secure else b"http",
-            host=head.host,
-            port=session.local[1],
-            path=path,
-            query=query,
-        )
+        asked = Asked(session.method, session.uri, head.host, session.local[1], listener.secure)
+        redirect_url = asked.location(action)
     return AccessRecord(
         kind=kind,
         load_balancer=listener.spec.load_balancer,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from . import tls
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
 from .clock import Clock
-from .http1 import CHUNKED, MAX_HEAD, BadMessage, HeadMemo, ResponseHead, body_length
+from .http1 import CHUNKED, HeadMemo, ResponseHead, body_length
+from .http_fields import MAX_HEAD, BadMessage
 
 if TYPE_CHECKING:
     from .relay import Relay

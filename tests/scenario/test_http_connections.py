@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from penstock.proxy.specs import TargetSpec
-from support import Exchange, Origin, hang, reset, response, run
+from support import Exchange, Origin, Reply, hang, reset, response, run
 from support.balancer import Balancer, balancing
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -26,6 +26,10 @@ async def settle(turns: int = 20) -> None:
 def later(balancer: Balancer, seconds: float) -> None:
     balancer.proxy.clock.now += seconds
     balancer.listener.sweep(balancer.proxy.clock.now)
+
+
+async def close(exchange: Exchange) -> None:
+    exchange.writer.close()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
@@ -71,6 +75,27 @@ def test_pipelined_requests_after_one_with_a_body() -> None:
                 (b"/2", b"abc"),
                 (b"/last", b""),
             ]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "bad", [b"GET /bad\r\n\r\n", b"GET /bad HTTP/1.1\r\n\r\n", b"\x16\x03\n", b"GET http://u@/ HTTP/1.1\r\n\r\n"]
+)
+def test_a_refused_request_is_not_logged_under_the_one_before_it(bad: bytes) -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(b"GET /good HTTP/1.1\r\nHost: good.example.org\r\n\r\n")
+            await read_answer(reader)
+            writer.write(bad)
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+            good, refused = balancer.log
+            assert (good.uri, good.target_status, good.sent_bytes > 0) == (b"/good", 200, True)
+            assert (refused.target, refused.target_status, refused.host) == ("", 0, b"")
+            assert refused.uri in (b"", b"/bad")
+            assert refused.target_time == -1.0
 
     run(main())
 
@@ -237,27 +262,22 @@ def test_s10_a_byte_on_an_idle_connection_ends_it() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("how", [reset, lambda exchange: _close(exchange)])
-def test_s19_stale_connection_never_becomes_a_502(how: object) -> None:
+@pytest.mark.parametrize("how", [reset, close])
+def test_s19_stale_connection_never_becomes_a_502(how: Reply) -> None:
     """The origin ends the kept connection just as the next request arrives on it."""
 
     async def main() -> None:
-        async with Origin(response(b"one"), how, response(b"two")) as origin:  # type: ignore[arg-type]
-            async with balancing(origin.port) as balancer:
-                reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
-                writer.write(GET)
-                assert (await read_answer(reader)).endswith(b"one")
-                writer.write(GET)
-                assert (await read_answer(reader)).endswith(b"two")
-                assert balancer.group().targets[0].counters.retries == 1
-                writer.close()
-                await writer.wait_closed()
+        async with Origin(response(b"one"), how, response(b"two")) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(GET)
+            assert (await read_answer(reader)).endswith(b"one")
+            writer.write(GET)
+            assert (await read_answer(reader)).endswith(b"two")
+            assert balancer.group().targets[0].counters.retries == 1
+            writer.close()
+            await writer.wait_closed()
 
     run(main())
-
-
-async def _close(exchange: Exchange) -> None:
-    exchange.writer.close()
 
 
 def test_s18_a_post_is_not_sent_twice() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.proxy.chunked import ChunkedReader, wrap
-from penstock.proxy.http1 import BadMessage
+from penstock.proxy.http_fields import BadMessage
 
 
 def decoded(body: bytes) -> bytes:

@@ -1,0 +1,289 @@
+"""The client's side of an HTTP/1 connection: what it sends ahead, how it is held back, how its requests end.
+
+It knows nothing of rules or targets: the session derives from it, and says what becomes of a request. Every request is
+counted and logged exactly once, in `_settle`, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from .counters import DURATION_BUCKETS
+from .http_fields import MAX_HEAD, MAX_REQUEST_LINE, BadMessage
+from .records import NO_TLS, tls_facts
+
+if TYPE_CHECKING:
+    from .http1 import RequestHead
+    from .listener import Listener
+
+# Seconds; compare HAProxy (http-request 10 s in its guides), nginx (keep-alive 75 s, lingering_timeout 5 s).
+HEAD_TIMEOUT = 10.0  # from a head's first byte to its last
+FIRST_TIMEOUT = 30.0  # from accept to the first byte
+KEEP_ALIVE_TIMEOUT = 75.0
+LINGER_TIMEOUT = 5.0  # reading on after an early answer, so that a reset does not eat it
+MAX_LINGER = 64 * 1024
+MAX_AHEAD = 64 * 1024  # bytes that a client may send before its turn; then it is not read from
+WRITE_HIGH = 64 * 1024
+WRITE_LOW = 16 * 1024
+
+# Why a client is not read from; several reasons may hold at once.
+CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
+
+
+class HttpClient(asyncio.Protocol):
+    __slots__ = (
+        "_ahead",
+        "_began",
+        "_finished",
+        "_hold",
+        "_lingering",
+        "_started",
+        "busy",
+        "deadline",
+        "head",
+        "http10",
+        "listener",
+        "local",
+        "method",
+        "peer",
+        "persist",
+        "reason",
+        "received",
+        "request_time",
+        "sending",
+        "sent",
+        "simple",
+        "status",
+        "target_status",
+        "target_time",
+        "tls",
+        "transport",
+        "uri",
+        "write",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.transport: asyncio.Transport | None = None
+        # The connection.
+        self.busy = False  # a request is under way, or being ended
+        self.persist = True  # another request may follow
+        self.deadline = 0.0
+        self.tls = NO_TLS
+        self._ahead = b""
+        self._hold = 0
+        self._lingering = -1  # bytes read since we began to linger
+        # The request under way, or the last one.
+        self.head: RequestHead | None = None
+        self.method = self.uri = b""
+        self.http10 = False
+        self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
+        self.sending = False  # its body is not complete yet
+        self.reason = ""
+        self.status = self.target_status = 0
+        self.received = self.sent = 0
+        self.request_time = self.target_time = -1.0
+        self._started = 0.0
+        self._began = False  # its answer
+        self._finished = True  # it is counted and logged
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The listener has admitted the client, and TLS is done where it is spoken."""
+        listener = self.listener
+        self.transport = transport
+        self.write = transport.write
+        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.peer: tuple[str, int] = transport.get_extra_info("peername")[:2]
+        self.local: tuple[str, int] = transport.get_extra_info("sockname")[:2]
+        if listener.secure:
+            self.tls = tls_facts(transport)
+        self.deadline = listener.clock.now + FIRST_TIMEOUT
+        listener.connections.add(self)
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more. While its answer is under way it may still be reading; before that, it has
+        left for all we can know, and a target should not work for nobody (nginx 499, Envoy, ALB 460)."""
+        self.persist = self.simple = False
+        return self._began and not self._finished and not self.sending and not self.listener.secure
+
+    # -- what is sent ahead -------------------------------------------------------------------------------------------
+
+    def _partial(self, data: bytes) -> None:
+        """A head that is not complete yet."""
+        if self.head is not None:
+            self._forget()
+        if len(data) > MAX_HEAD:
+            line_end = data.find(b"\r\n", 0, MAX_REQUEST_LINE)
+            self._refuse(BadMessage(414 if line_end < 0 else 431, "head_too_long"))
+            return
+        line_end = data.find(b"\n")
+        if (line_end < 0 and len(data) > MAX_REQUEST_LINE) or line_end > MAX_REQUEST_LINE:
+            self._refuse(BadMessage(414, "request_line_too_long"))
+            return
+        if b"\n" in data and _bare_line_feed(data):
+            self._refuse(BadMessage(400, "bad_request_line"))
+            return
+        if not self._ahead and self.transport is not None:
+            self.deadline = min(self.deadline, self.listener.clock.now + HEAD_TIMEOUT)
+        self._ahead = data
+
+    def _next(self) -> None:
+        data, self._ahead = self._ahead, b""
+        if self._hold:
+            self._resume(AHEAD)
+        # Not at once: pipelined requests that we answer ourselves would recurse as deep as the client likes.
+        asyncio.get_running_loop().call_soon(self._receive_ahead, data)
+        self.busy = True
+
+    def _receive_ahead(self, data: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.busy = False
+            ahead, self._ahead = self._ahead, b""
+            self.data_received(data + ahead)
+
+    # -- how requests end ---------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self.listener.counters.bytes_out += len(data)
+        self.write(data)
+
+    def _settle(self) -> None:
+        """Count and log the request, once."""
+        self._finished = True
+        counters = self.listener.counters
+        duration = perf_counter() - self._started
+        status = self.status
+        counters.responses[status // 100 if status != 460 else 0] += 1
+        counters.duration_sum += duration
+        counters.duration_count[bisect_left(DURATION_BUCKETS, duration)] += 1
+        if self.reason:
+            counters.failed[self.reason] += 1
+        if self.listener.access_log is not None:
+            self._log(duration)
+
+    def _log(self, duration: float) -> None:
+        raise NotImplementedError
+
+    def _done(self) -> None:
+        """The answer is complete: read the next request, or end the connection."""
+        if not self.persist:
+            self._linger()
+            return
+        self._reset()
+        if self._ahead:
+            self._next()
+
+    def _reset(self) -> None:
+        self.busy = False
+        self._forget()
+        self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
+
+    def _forget(self) -> None:
+        """Nothing of the request before this one is true of it."""
+        self.head = None
+        self.method = self.uri = b""
+        self.reason = ""
+        self.status = self.target_status = self.received = self.sent = 0
+        self.request_time = self.target_time = -1.0
+
+    def _respond(self, status: int, response: bytes) -> None:
+        """An answer of our own, complete."""
+        self.status = status
+        self._began = True
+        self._write(response)
+        self._settle()
+        self._done()
+
+    def _fail(self, status: int, reason: str) -> None:
+        """No answer from a target: say so with our own."""
+        self.reason = reason
+        if self.transport is None:
+            return
+        if self.sending or self.http10:
+            self.persist = False
+        self._resume(CONNECTING)
+        self._respond(status, self.listener.error_response(status, close=not self.persist, head=self.method == b"HEAD"))
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """A message that is not HTTP: answer, and read nothing more of it."""
+        if self._finished:  # refused before it was counted as a request
+            self._started = perf_counter()
+            self.listener.counters.requests += 1
+        self._finished = False
+        self.busy = True
+        self.persist = self.simple = False
+        self._ahead = b""
+        self.sending = True  # whatever follows has no meaning any more
+        self._fail(bad.status, bad.reason)
+
+    def _abort(self, reason: str) -> None:
+        """The answer was begun and cannot be completed: the client must see that it is cut short."""
+        self.reason = reason
+        self._settle()
+        transport = self.transport
+        if transport is not None:
+            if self.http10:
+                transport.abort()  # the end of the connection is the end of the body, so it must not look like one
+            else:
+                transport.close()
+
+    def _linger(self) -> None:
+        """Close, but read on for a moment what the client is still sending, else a reset may eat the answer."""
+        transport = self.transport
+        if transport is None:
+            return
+        if not self.sending or self.listener.secure or not transport.can_write_eof():
+            transport.close()
+            return
+        self.sending = False
+        self._lingering = 0
+        self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+        self._hold = 0
+        transport.write_eof()
+        transport.resume_reading()
+
+    # -- back-pressure and drain --------------------------------------------------------------------------------------
+
+    def _pause(self, why: int) -> None:
+        if not self._hold and self.transport is not None:
+            self.transport.pause_reading()
+        self._hold |= why
+
+    def _resume(self, why: int) -> None:
+        if self._hold & why:
+            self._hold &= ~why
+            if not self._hold and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def expire(self) -> None:
+        """The deadline has passed while no request is under way (the listener sweeps once a second)."""
+        if self.transport is None:
+            return
+        if self._ahead and not self.busy:
+            self._refuse(BadMessage(408, "head_timeout"))
+        else:
+            self.transport.close()  # idle, or lingering
+
+    def drain(self) -> None:
+        """No further request on this connection: idle ones close now, others after their answer."""
+        self.persist = self.simple = False
+        if not self.busy and not self._ahead and self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _bare_line_feed(data: bytes) -> bool:
+    """RFC 9112 2.2 lets a recipient take a lone LF as a line's end; we refuse, and need not wait for more."""
+    position = data.find(b"\n")
+    while position >= 0:
+        if position == 0 or data[position - 1] != 13:
+            return True
+        position = data.find(b"\n", position + 1)
+    return False
