@@ -12,11 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvloop
 from aiohttp import web
 
 from .exits import CannotApply, cannot_listen, host_port
-from .process import listening, serve
+from .process import listening, run_to_the_end, serve
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -29,7 +28,7 @@ ORIGINS = (("origin-1", "127.0.0.1", 9001), ("origin-2", "127.0.0.1", 9002))
 
 
 def run_demo() -> None:
-    uvloop.run(_demo())
+    run_to_the_end(_demo())
 
 
 async def _demo() -> None:

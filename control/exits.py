@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -31,9 +32,21 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def cannot_listen(error: OSError) -> str:
-    """The sentence for an address that could not be bound; the error names it as its file name."""
+def overlap(one: str, other: str) -> bool:
+    """Whether two sockets on these addresses can not have the same port. IPv6 ones of ours are IPv6 alone."""
+    same_family = (":" in one) == (":" in other)
+    return one == other or (same_family and bool({one, other} & {"0.0.0.0", "::"}))
+
+
+def cannot_listen(error: OSError, own: Iterable[tuple[str, int]] = ()) -> str:
+    """The sentence for an address that could not be bound; the error names it as its file name.
+
+    `own` is what this process listens on already. A listener is bound before the one that it replaces is closed, so
+    that a rejected change takes nothing away: `127.0.0.1:80` cannot become `0.0.0.0:80` while it runs.
+    """
     match error.errno:
+        case errno.EADDRINUSE if ours := _in_the_way(str(error.filename), own):
+            why = f"Penstock itself does, on {ours}: take another port, or restart it with this configuration"
         case errno.EADDRINUSE:
             why = "another process does (`ss -lntup` shows which)"
         case errno.EACCES:
@@ -46,3 +59,9 @@ def cannot_listen(error: OSError) -> str:
         case _:
             why = error.strerror or str(error)
     return f"cannot listen on {error.filename}: {why}"
+
+
+def _in_the_way(wanted: str, own: Iterable[tuple[str, int]]) -> str | None:
+    host, _, port = wanted.partition("/")[0].rpartition(":")  # DNS says 127.0.0.1:53/udp
+    address = host.removeprefix("[").removesuffix("]")
+    return next((host_port(*at) for at in own if str(at[1]) == port and overlap(address, at[0])), None)

@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import uvloop
@@ -37,7 +37,22 @@ GC_THRESHOLD = (50_000, 20, 20)
 
 def run(path: str | Path, *, watch: bool = True) -> None:
     """Serve what the file at `path` says until SIGTERM or SIGINT. SIGHUP, or `watch` and a change of it, reload."""
-    uvloop.run(serve(Path(path), watch=watch))
+    run_to_the_end(serve(Path(path), watch=watch))
+
+
+def run_to_the_end(serving: Coroutine[None, None, None]) -> None:
+    """Run it on a loop of its own, and hear no more signals once it is done.
+
+    What is left then is closing the loop, and a KeyboardInterrupt in the middle of that is a traceback. A second signal
+    is common: `timeout` sends one to the process and one to its group, as a terminal does with what make started.
+    """
+
+    async def deaf_in_the_end() -> None:
+        await serving
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    uvloop.run(deaf_in_the_end())
 
 
 async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], None] | None = None) -> None:
@@ -72,6 +87,8 @@ async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], 
         await runtime.start(loaded.settings)
         for line in listening(runtime):
             log.info("%s", line)
+        if not runtime.bound:
+            log.warning("nothing listens: %s has no listeners, no dns: and no admin:", path)
         _spare_the_collector()
         reloading = asyncio.create_task(reloader.run(), name="reloader")
         try:

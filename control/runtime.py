@@ -81,6 +81,12 @@ class Runtime:
     def ready(self) -> bool:
         return self.phase == "ready"
 
+    @property
+    def bound(self) -> list[tuple[str, int]]:
+        """Every address that is listened on."""
+        listeners = [listener.bound for listener in self.proxy.listeners.values()]
+        return [*listeners, *self.dns.bound, *filter(None, [self.admin.bound])]
+
     async def start(self, settings: Settings) -> None:
         """Begin to serve. CannotApply says in a sentence what this machine does not allow; nothing is open then."""
         try:
@@ -94,7 +100,7 @@ class Runtime:
     async def apply(self, settings: Settings) -> None:
         """Become what `settings` say, or raise CannotApply and be what we were."""
         async with self._changing:
-            with _in_words():
+            with self._in_words():
                 await all_or_nothing(
                     (
                         partial(self.proxy.prepare, settings.proxy),
@@ -130,6 +136,15 @@ class Runtime:
         if self.access_log is not None:
             self.access_log.close()
         self.phase = "stopped"
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CannotApply(cannot_listen(error, self.bound)) from error
+        except ValueError as error:
+            raise CannotApply(str(error)) from error
 
     def reopen_access_log(self) -> None:
         """After its file was moved away, for rotation."""
@@ -189,13 +204,3 @@ def _firewalls_of_checks(proxy: Proxy) -> dict[CheckKey, set[Firewall]]:
         for key in keys:
             guarded[key].add(group.firewall)
     return {key: firewalls for key, firewalls in guarded.items() if key not in unguarded}
-
-
-@contextmanager
-def _in_words() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CannotApply(cannot_listen(error)) from error
-    except ValueError as error:
-        raise CannotApply(str(error)) from error

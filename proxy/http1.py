@@ -157,7 +157,7 @@ def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
         if kind == PLAIN:
             forward.append(line)
         elif kind == HOST and not host:
-            host = parse_host(meaning[2])
+            host = meaning[2]
             forward.append(line)
         else:
             special.append(meaning)
@@ -376,8 +376,9 @@ def client_head(head: ResponseHead, method: bytes, *, http10: bool, close: bool)
 class HeadMemo:
     """Heads already understood, by their bytes. Strictness is free this way: the strict parse runs once.
 
-    Bounded in entries and in the size of one entry, and cleared when full: what repeats is back at once, and a
-    stream of heads that never repeat costs its parse and no memory.
+    Bounded in entries and in the size of one entry, and cleared when full: what repeats is back at once. A head is
+    remembered when all its lines had been seen before, so that a stream of heads which never repeat (a trace id in
+    each) costs its parse, and does not drive out those which do.
     """
 
     MAX_ENTRIES = 2048
@@ -391,13 +392,17 @@ class HeadMemo:
         self.responses: dict[bytes, ResponseHead] = {}
 
     def learn_request(self, block: bytes, *, http10: bool) -> RequestHead:
+        before = _requests.lessons
         head = parse_request(block, http10=http10)
-        _remember(self.requests10 if http10 else self.requests, block, head)
+        if _requests.lessons == before:
+            _remember(self.requests10 if http10 else self.requests, block, head)
         return head
 
     def learn_response(self, raw: bytes) -> ResponseHead:
+        before = _responses.lessons
         head = parse_response(raw)
-        _remember(self.responses, raw, head)
+        if _responses.lessons == before:
+            _remember(self.responses, raw, head)
         return head
 
 

@@ -45,14 +45,14 @@ _PROTECTED = frozenset(
 )
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 
-Line = tuple[int, bytes, bytes]  # kind, lower-case name, value without the white space around it
+Line = tuple[int, bytes, bytes]  # kind, lower-case name, value without the white space around it (of Host: the host)
 
 
 class LineMemo:
     """One field line to its meaning. Clients vary one field and repeat the others, so a head that is new is mostly
     made of lines that are not. Bounded: cleared when full, for what is worth keeping is back at once."""
 
-    __slots__ = ("_kinds", "known")
+    __slots__ = ("_kinds", "known", "lessons")
 
     MAX_LINES = 4096
     MAX_LINE = 512  # longer lines (cookies mostly) are not kept: 4096 of them are at most 2 MiB
@@ -60,6 +60,7 @@ class LineMemo:
     def __init__(self, kinds: dict[bytes, int]) -> None:
         self._kinds = kinds
         self.known: dict[bytes, Line] = {}
+        self.lessons = 0  # how many lines were new
 
     def learn(self, line: bytes) -> Line:
         if len(line) > MAX_FIELD:
@@ -68,8 +69,10 @@ class LineMemo:
         name = name.lower()
         # A name with an underscore reads like another one behind CGI's rules: nginx drops them, and so do we.
         kind = DROP if b"_" in name else self._kinds.get(name, PLAIN)
-        meaning = (kind, name, value.strip(b" \t"))
+        value = value.strip(b" \t")
+        meaning = (kind, name, parse_host(value) if kind == HOST else value)
         if len(line) <= self.MAX_LINE:
+            self.lessons += 1
             if len(self.known) >= self.MAX_LINES:
                 self.known.clear()
             self.known[line] = meaning

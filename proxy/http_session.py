@@ -161,10 +161,13 @@ class HttpSession(HttpClient):
             self._connect(target, message)
 
     def _learn(self, block: bytes) -> RequestHead:
-        method, uri = self.method, self.uri
-        self._forget()  # should it be refused
-        self.method, self.uri = method, uri
-        return MEMO.learn_request(block, http10=self.http10)
+        try:
+            return MEMO.learn_request(block, http10=self.http10)
+        except BadMessage:  # what is logged of it must not be the request before
+            method, uri = self.method, self.uri
+            self._forget()
+            self.method, self.uri = method, uri
+            raise
 
     def _begin_unusual(self, data: bytes, end: int, cut: int) -> tuple[bytes, int, bytes]:
         """Empty lines before the request, absolute-form, OPTIONS *, higher minor versions; or the right refusal."""

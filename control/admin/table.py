@@ -11,16 +11,21 @@ from rich.table import Table
 
 Json = dict[str, Any]
 
+# In a pipe nothing is wrapped, for grep and awk read lines; a table is only as wide as what it holds.
+PIPED_WIDTH = 10_000
+
 COLOURS = {"healthy": "green", "unhealthy": "red", "initial": "yellow", "draining": "yellow", "unavailable": "dim"}
 
 
 def show(status: Json, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     uptime = timedelta(seconds=round(status["uptime_seconds"]))
     phase = status["phase"] if status["phase"] == "ready" else f"[yellow]{status['phase']}[/]"
     console.print(f"Penstock {status['version']}, process {status['process_id']}, {phase}, up {uptime}")
     for line in _last_reload(status["configuration"]):
-        console.print(line)
+        console.print(line, soft_wrap=True)  # a mistake is one line, to be copied as one
     if status["listeners"]:
         console.print(_listeners(status["listeners"]))
     if any(group["targets"] for group in status["target_groups"]):

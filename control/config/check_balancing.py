@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ...proxy.tls import POLICIES
-from ..exits import host_port
+from ..exits import host_port, overlap
 from .compile import default_timeout
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
@@ -231,7 +231,7 @@ def check_addresses(review: Review) -> None:
     taken: dict[int, list[tuple[str, Path]]] = {}
     for path, (address, port) in _bound(review, review.configuration):
         for other, other_path in taken.get(port, ()):
-            if _collide(address, other):
+            if overlap(address, other):
                 theirs = host_port(other, port)
                 message = f"{host_port(address, port)} is taken by {theirs} in line {review.line(other_path)}"
                 review.mistake(path, f"{message}: choose another port or address")
@@ -251,9 +251,3 @@ def _bound(review: Review, configuration: Configuration) -> Iterator[tuple[Path,
             yield ("dns", "listen", index), listen
     if configuration.admin and review.sound(("admin", "listen")):
         yield ("admin", "listen"), configuration.admin.listen
-
-
-def _collide(one: str, other: str) -> bool:
-    # The two families are apart: every IPv6 socket of ours is IPv6 alone.
-    same_family = (":" in one) == (":" in other)
-    return one == other or (same_family and bool({one, other} & {"0.0.0.0", "::"}))

@@ -18,7 +18,7 @@ from .check_balancing import check_balancing
 from .check_discovery import check_discovery
 from .check_network import check_network
 from .compile import compile_settings
-from .mistakes import ConfigurationError, Mistake, UnreadableError
+from .mistakes import ConfigurationError, Mistake, UnreadableError, in_order
 from .mistakes import Path as KeyPath
 from .models import Certificate, Configuration
 from .review import Review
@@ -72,8 +72,7 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     if review.mistakes:
         raise ConfigurationError(review.mistakes)
     settings = compile_settings(review.configuration, files.found, files.state_directory, lambda p: directory / p)
-    warnings = sorted(review.warnings, key=lambda warning: (warning.line, warning.column))
-    return Loaded(settings, review.configuration, tuple(warnings), tuple(files.files))
+    return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
 
 class _Files:

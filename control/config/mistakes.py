@@ -33,12 +33,21 @@ class ConfigurationError(Exception):
     """The file was read and is wrong. Holds every mistake, in the order of the file; there is at least one."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes: tuple[Mistake, ...] = tuple(sorted(mistakes, key=lambda m: (m.line, m.column)))
+        self.mistakes: tuple[Mistake, ...] = in_order(mistakes)
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
 class UnreadableError(Exception):
     """The file could not be read at all. The message is one sentence."""
+
+
+def in_order(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+    """As the file has them, each once: what an anchor holds is wrong wherever its aliases stand, and mended in one."""
+    found: dict[tuple[int, int, str, str], Mistake] = {}
+    for mistake in mistakes:
+        key = mistake.path.rpartition(".")[2]  # two keys missing from one mapping are two mistakes at one place
+        found.setdefault((mistake.line, mistake.column, key, mistake.message), mistake)
+    return tuple(sorted(found.values(), key=lambda mistake: (mistake.line, mistake.column)))
 
 
 def spelled(path: Path) -> str:
