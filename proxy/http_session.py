@@ -26,7 +26,7 @@ from .http_client import AHEAD, CONNECTING, KEEP_ALIVE_TIMEOUT, MAX_AHEAD, MAX_L
 from .http_fields import MAX_REQUEST_LINE, BadMessage
 from .plan import Asked
 from .relay import Relay
-from .upstream import MEMO, Upstream, connect
+from .upstream import MEMO, DeniedError, Upstream, connect
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -143,6 +143,7 @@ class HttpSession(HttpClient):
             self._fail(503, "no_target")
             return
         if target.denied is not None:
+            counters.denied[target.denied.rule] += 1
             self._fail(503, "target_denied")
             return
         target.in_flight += 1
@@ -305,9 +306,9 @@ class HttpSession(HttpClient):
                 break
             except TimeoutError:
                 status, reason = 504, "connect_timeout"
-            except PermissionError as denied:
+            except DeniedError as denied:
                 status, reason = 503, "target_denied"
-                self.listener.counters.denied[str(denied)] += 1
+                self.listener.counters.denied[denied.rule] += 1
             except OSError:
                 status, reason = 502, "connect_failed"
             except asyncio.CancelledError:

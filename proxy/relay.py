@@ -62,7 +62,10 @@ class RelayEnd(asyncio.Protocol):
             transport.write(self.early)
             self.early = b""
         if self.eof:
-            transport.write_eof()
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .records import NO_TLS, tls_facts
 from .relay import Relay, RelayEnd
-from .upstream import CONNECT_TIMEOUT, check_return, tls_to
+from .upstream import CONNECT_TIMEOUT, DeniedError, check_return, tls_to
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -89,9 +89,9 @@ class TcpSession:
                 await self._connect_to(target)
             except TimeoutError:
                 reason = "connect_timeout"
-            except PermissionError as denied:
+            except DeniedError as denied:
                 reason = "target_denied"
-                listener.counters.denied[str(denied)] += 1
+                listener.counters.denied[denied.rule] += 1
             except OSError:
                 reason = "connect_failed"
             except asyncio.CancelledError:
@@ -126,7 +126,7 @@ class TcpSession:
             )
         try:
             check_return(target, transport)
-        except PermissionError:
+        except DeniedError:
             end.disown()
             raise
         if secure is not None:

@@ -98,7 +98,8 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         session = self.session
         if session is None:
-            self.transport.abort()  # nobody asked
+            self._leave_idle()  # nobody asked
+            self.transport.abort()
             return
         counters = self.target.counters
         counters.bytes_in += len(data)
@@ -262,15 +263,20 @@ class Upstream(asyncio.Protocol):
         self.transport.set_protocol(relay.target_end)
 
     def eof_received(self) -> bool:
+        if self.session is None:
+            self._leave_idle()
         return False  # the transport closes; `connection_lost` judges
+
+    def _leave_idle(self) -> None:
+        if self in self.target.idle:
+            self.target.idle.remove(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         target = self.target
         target.connections.discard(self)
         session = self.session
         if session is None:
-            if self in target.idle:
-                target.idle.remove(self)
+            self._leave_idle()
             return
         if self._state == _UNTIL_CLOSE and exc is None:
             if not session.http10:
@@ -289,8 +295,7 @@ class Upstream(asyncio.Protocol):
 
     def close(self) -> None:
         """Close an idle connection."""
-        if self in self.target.idle:
-            self.target.idle.remove(self)
+        self._leave_idle()
         self.transport.close()
 
     def abort(self) -> None:
@@ -304,14 +309,24 @@ class Upstream(asyncio.Protocol):
         return f"<Upstream {self.target.key} {'idle' if self.session is None else 'lent'}>"
 
 
+class DeniedError(Exception):
+    """Our own firewall forbids the connection. `rule` names what decided."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
 async def connect(target: Target, clock: Clock) -> Upstream:
-    """Open a connection to `target`. Raises OSError or TimeoutError; PermissionError when our firewall forbids it."""
+    """Open a connection to `target`. Raises OSError (TimeoutError among them), or DeniedError."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(CONNECT_TIMEOUT):
         _, upstream = await loop.create_connection(
             lambda: Upstream(target, clock), target.spec.ip, target.spec.port, ssl=tls_to(target)
         )
     check_return(target, upstream.transport)
+    if upstream.transport.is_closing():
+        raise ConnectionResetError
     return upstream
 
 
@@ -328,8 +343,10 @@ def tls_to(target: Target) -> ssl.SSLContext | None:
 def check_return(target: Target, transport: asyncio.BaseTransport) -> None:
     """The answer's way back through a stateless ACL depends on our own port, which is known only now."""
     firewall = target.group.firewall
-    if firewall is not None:
-        verdict = firewall.opened(transport.get_extra_info("sockname")[1], target.spec.ip)
-        if not verdict.allowed:
-            transport.abort()  # type: ignore[attr-defined]
-            raise PermissionError(verdict.rule)
+    if firewall is None or firewall.unguarded:
+        return
+    local: tuple[str, int] = transport.get_extra_info("sockname")
+    verdict = firewall.opened(local[1], target.spec.ip, local[0])
+    if not verdict.allowed:
+        transport.abort()  # type: ignore[attr-defined]
+        raise DeniedError(verdict.rule)

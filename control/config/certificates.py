@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from ...proxy.specs import CertificateSpec
+from ...proxy.tls import server_context
 
 # Browsers refuse more than 398 days (CA/Browser Forum, Baseline Requirements 6.3.2).
 SELF_SIGNED_LIFETIME: Final = timedelta(days=396)
@@ -40,7 +41,8 @@ CLOCK_SKEW: Final = timedelta(hours=1)
 # A chain of a dozen certificates is some 30 KiB.
 MAX_PEM_BYTES: Final = 1 << 20
 
-_KEYS = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+# What a server can show to every client: others may be in TLS, but browsers do not verify them.
+_KEYS = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 FileKey = Literal["cert_file", "key_file"]
 
@@ -87,6 +89,15 @@ def read(name: str, cert_file: Path, key_file: Path, now: datetime) -> tuple[Cer
     return CertificateSpec(name, chain_pem, key_pem), warning
 
 
+def why_unusable(spec: CertificateSpec, policy: str) -> str | None:
+    """What OpenSSL has against showing it under that policy, as a sentence: too short a key, damage behind the first."""
+    try:
+        server_context((spec,), policy)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def self_signed(name: str, names: tuple[str, ...], directory: Path, now: datetime, *, keep: bool) -> CertificateSpec:
     """The one kept from before if it will do, else a new one. With `keep` that is written, which may be an OSError."""
     path = directory / f"{name}.pem"
@@ -119,8 +130,7 @@ def _private_key(path: Path, pem: bytes) -> _KEYS:
     except ValueError:
         raise CertificateError("key_file", f"{path} holds no private key in PEM form") from None
     if not isinstance(key, _KEYS):
-        kind = "DSA" if isinstance(key, dsa.DSAPrivateKey) else "this kind of"
-        raise CertificateError("key_file", f"{path}: {kind} keys do not work with TLS, use ECDSA or RSA")
+        raise CertificateError("key_file", f"{path} is neither an RSA nor an ECDSA key, the two that every client knows")
     return key
 
 

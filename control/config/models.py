@@ -346,7 +346,7 @@ class Namespace(Described):
     vpc: Name | None = None
     """The network; its domain makes the second zone, `services.app.local`. Left out: the only one there is."""
     routing_policy: Literal["weighted", "multivalue"] = "multivalue"
-    """weighted: all instances, the first by weight; multivalue: eight of them, each first in turn. Cloud Map's default."""
+    """weighted: all instances, the first by weight; multivalue: eight, each first in turn. Cloud Map's default."""
     ttl: Ttl = 60.0
     """How long others may keep an answer; Cloud Map's usual value."""
     services: tuple[Service, ...] = ()

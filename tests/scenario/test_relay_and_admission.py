@@ -270,14 +270,16 @@ def test_denied_before_a_byte_is_read(name: str, protocol: str) -> None:
     certificates = (issue("example.org"),) if protocol == "HTTPS" else ()
 
     async def main() -> None:
-        async with Origin() as origin:
-            async with balancing(origin.port, protocol=protocol, firewall=firewall, certificates=certificates) as lb:
-                assert await lb.exchange(LAST) == b""
-                counters = lb.listener.counters
-                assert dict(counters.denied) == {rule: 1}
-                assert (counters.accepted, counters.bytes_in, counters.tls_failed) == (0, 0, 0)
-                assert [(record.reason, record.denied_by) for record in lb.log] == [("denied", rule)]
-                assert origin.connections == 0
+        async with (
+            Origin() as origin,
+            balancing(origin.port, protocol=protocol, firewall=firewall, certificates=certificates) as lb,
+        ):
+            assert await lb.exchange(LAST) == b""
+            counters = lb.listener.counters
+            assert dict(counters.denied) == {rule: 1}
+            assert (counters.accepted, counters.bytes_in, counters.tls_failed) == (0, 0, 0)
+            assert [(record.reason, record.denied_by) for record in lb.log] == [("denied", rule)]
+            assert origin.connections == 0
 
     run(main())
 

@@ -32,16 +32,22 @@ def forwarded(request: bytes) -> tuple[bytes, bytes]:
 
 FORWARDED_TAIL = b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: PORT\r\n\r\n"
 
+TE = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
 HEADS: dict[str, tuple[bytes, bytes]] = {
     "plain": (GH + CLOSE, GH),
-    "TE-16 any case": (P + b"tRaNsFeR-eNcOdInG: CHUNKED\r\n" + CLOSE + b"0\r\n\r\n", P + b"Transfer-Encoding: chunked\r\n"),
-    "TE-20 white space": (P + b"Transfer-Encoding: \tchunked\t \r\n" + CLOSE + b"0\r\n\r\n", P + b"Transfer-Encoding: chunked\r\n"),
+    "TE-16 any case": (P + b"tRaNsFeR-eNcOdInG: CHUNKED\r\n" + CLOSE + LAST_CHUNK, P + TE),
+    "TE-20 white space": (P + b"Transfer-Encoding: \tchunked\t \r\n" + CLOSE + LAST_CHUNK, P + TE),
     "TE-15 underscore": (GH + b"Transfer_Encoding: chunked\r\n" + CLOSE, GH),
     "CL-13 leading zeros": (P + b"Content-Length: 005\r\n" + CLOSE + b"hello", P + b"Content-Length: 5\r\n"),
     "CL-19 body on GET": (GH + b"Content-Length: 5\r\n" + CLOSE + b"hello", GH + b"Content-Length: 5\r\n"),
     "CL-20 trailing space": (P + b"Content-Length: 5 \r\n" + CLOSE + b"hello", P + b"Content-Length: 5\r\n"),
     "RQ-19 absolute-form": (b"GET http://b/p?q HTTP/1.1\r\nHost: a\r\n" + CLOSE, b"GET /p?q HTTP/1.1\r\nHost: b\r\n"),
-    "RQ-19 absolute-form without a path": (b"GET http://b:81 HTTP/1.1\r\nHost: a\r\n" + CLOSE, b"GET / HTTP/1.1\r\nHost: b:81\r\n"),
+    "RQ-19 absolute-form without a path": (
+        b"GET http://b:81 HTTP/1.1\r\nHost: a\r\n" + CLOSE,
+        b"GET / HTTP/1.1\r\nHost: b:81\r\n",
+    ),
     "RQ-21 asterisk-form": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n" + CLOSE, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n"),
     "RQ-27 HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n" + CLOSE, GH),
     "RQ-33 an empty line before": (b"\r\n" + GH + CLOSE, GH),
@@ -54,7 +60,10 @@ HEADS: dict[str, tuple[bytes, bytes]] = {
         GH + b"Connection: close, X-Forwarded-For, Host, Authorization\r\nAuthorization: x\r\n\r\n",
         GH + b"Authorization: x\r\n",
     ),
-    "S14 named by Connection": (GH + b"X-Secret: 1\r\nX-Kept: 2\r\nConnection: close, x-secret\r\n\r\n", GH + b"X-Kept: 2\r\n"),
+    "S14 named by Connection": (
+        GH + b"X-Secret: 1\r\nX-Kept: 2\r\nConnection: close, x-secret\r\n\r\n",
+        GH + b"X-Kept: 2\r\n",
+    ),
     "S14 hop by hop": (
         GH + b"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: X\r\n" + CLOSE,
         GH,
@@ -62,9 +71,12 @@ HEADS: dict[str, tuple[bytes, bytes]] = {
     "forged forwarding": (GH + b"X-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n" + CLOSE, GH),
     "HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", GH),
     "HTTP/1.0 without Host": (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\n"),
-    "HTTP/1.0 with Expect": (b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", P + b"Content-Length: 1\r\n"),
+    "HTTP/1.0 with Expect": (
+        b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+        P + b"Content-Length: 1\r\n",
+    ),
     "bytes above 0x7f in a value": (GH + b"X-Name: \xe9\xff\r\n" + CLOSE, GH + b"X-Name: \xe9\xff\r\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -159,7 +171,8 @@ ANSWERS: dict[str, tuple[bytes, bytes]] = {
     ),
     "S06 103 is relayed": (
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ),
     "S06 unasked 100 is dropped": (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -170,7 +183,8 @@ ANSWERS: dict[str, tuple[bytes, bytes]] = {
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
     ),
     "S14 hop by hop": (
-        b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: x-hop\r\nX-Hop: 1\r\nTrailer: T\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: x-hop\r\nX-Hop: 1\r\n"
+        b"Trailer: T\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ),
     "no reason phrase": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,7 +71,14 @@ STATUS = {
 
 
 def penstock(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    """Log handlers are put back: `run` sets up one for a standard error that is closed when the command has ended."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        return CliRunner().invoke(app, list(map(str, arguments)))
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -163,13 +171,21 @@ def test_status_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 
 def test_status_shows_why_a_reload_was_rejected(capsys: pytest.CaptureFixture[str]) -> None:
-    """Text from a configuration is text: square brackets in it are not rich's markup."""
-    message = "f.yaml:1:2: load_balancer.listeners[0].port: must be from 1 to 65535, not [red]"
+    """Text from a configuration is text: square brackets in it are not rich's markup. And a mistake is one line."""
+    message = f"f.yaml:1:2: load_balancer.listeners[0].port: must be from 1 to 65535, not [red]{' and so on' * 20}"
     last = {"at": "2026-11-20T09:00:00Z", "why": "SIGHUP", "result": "rejected", "messages": [message]}
     configuration = {"applied_at": "2026-11-20T08:00:00Z", "reloads": {}, "last_reload": last}
     show({**STATUS, "configuration": configuration})
-    printed = " ".join(capsys.readouterr().out.split())
-    assert f"the reload at 2026-11-20T09:00:00Z was rejected {message}" in printed
+    lines = capsys.readouterr().out.splitlines()
+    reload = lines.index("Configuration of 2026-11-20T08:00:00Z: the reload at 2026-11-20T09:00:00Z was rejected")
+    assert lines[reload + 1] == f"  {message}"
+
+
+def test_status_in_a_pipe_wraps_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    show(STATUS)
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["tg-web", "192.0.2.1:80", "1", "unhealthy", "Request", "timed", "out.", "6", "55", "9"] in words
 
 
 def test_status_imports_neither_the_planes_nor_a_web_framework() -> None:

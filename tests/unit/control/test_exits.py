@@ -25,6 +25,23 @@ def test_the_sentence_names_the_address_and_the_reason(number: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "own", "whose"),
+    [
+        ("0.0.0.0:80", ("127.0.0.1", 80), "Penstock itself does, on 127.0.0.1:80: "),
+        ("127.0.0.1:80", ("0.0.0.0", 80), "Penstock itself does, on 0.0.0.0:80: "),
+        ("192.0.2.1:53/udp", ("192.0.2.1", 53), "Penstock itself does, on 192.0.2.1:53: "),
+        ("[::]:80", ("::1", 80), "Penstock itself does, on [::1]:80: "),
+        ("0.0.0.0:80", ("127.0.0.1", 8080), "another process does"),
+        ("0.0.0.0:80", ("::", 80), "another process does"),
+        ("192.0.2.1:80", ("192.0.2.2", 80), "another process does"),
+    ],
+)
+def test_who_has_the_port(wanted: str, own: tuple[str, int], whose: str) -> None:
+    error = OSError(errno.EADDRINUSE, "Address already in use", wanted)
+    assert cannot_listen(error, [own]).startswith(f"cannot listen on {wanted}: {whose}")
+
+
+@pytest.mark.parametrize(
     ("address", "written", "loopback"),
     [
         ("127.0.0.1", "127.0.0.1:53", True),

@@ -204,7 +204,7 @@ def test_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
             await until(lambda: any(seen.target == b"/slow" for seen in origin.requests))
             began = asyncio.get_running_loop().time()
             await runtime.stop()
-            assert 0.1 <= asyncio.get_running_loop().time() - began < 2
+            assert 0.09 <= asyncio.get_running_loop().time() - began < 2  # uvloop's clock counts whole milliseconds
             with contextlib.suppress(OSError, IndexError):  # cut short, however that looks to a client
                 await request
 
