@@ -90,7 +90,7 @@ def read(name: str, cert_file: Path, key_file: Path, now: datetime) -> tuple[Cer
 
 
 def why_unusable(spec: CertificateSpec, policy: str) -> str | None:
-    """What OpenSSL has against showing it under that policy, as a sentence: too short a key, damage behind the first."""
+    """What OpenSSL has against showing it under that policy, as a sentence: a key that is too short, say."""
     try:
         server_context((spec,), policy)
     except ValueError as error:
@@ -130,7 +130,9 @@ def _private_key(path: Path, pem: bytes) -> _KEYS:
     except ValueError:
         raise CertificateError("key_file", f"{path} holds no private key in PEM form") from None
     if not isinstance(key, _KEYS):
-        raise CertificateError("key_file", f"{path} is neither an RSA nor an ECDSA key, the two that every client knows")
+        raise CertificateError(
+            "key_file", f"{path} is neither an RSA nor an ECDSA key, which are what TLS clients know"
+        )
     return key
 
 

@@ -80,7 +80,7 @@ def _listener(
 
 def _tls(review: Review, path: Path, listener: Listener) -> None:
     policy = listener.ssl_policy
-    if policy is not None and policy not in POLICIES:
+    if policy not in POLICIES:
         meant = closest(policy, POLICIES)
         advice = f'did you mean "{meant}"?' if meant else "known are TLS-1-2, TLS-1-3 and the ELBSecurityPolicy names"
         review.mistake((*path, "ssl_policy"), f'no policy is named "{policy}", {advice}')
@@ -96,7 +96,7 @@ def _tls(review: Review, path: Path, listener: Listener) -> None:
     if not named and review.sound((*path, "certificate"), (*path, "certificates")):
         message = f"is missing: a listener of protocol {listener.protocol} shows a certificate, name one"
         review.mistake((*path, "certificate"), message, at_key=True)
-    for place, name in _certificate_references(path, listener):
+    for place, name in certificate_references(path, listener):
         if review.configuration.certificates is not None:
             review.reference(place, name, review.certificates, "certificate")
         elif review.sound(("certificates",)):
@@ -104,7 +104,7 @@ def _tls(review: Review, path: Path, listener: Listener) -> None:
             review.warn(place, message)
 
 
-def _certificate_references(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
+def certificate_references(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
     if listener.certificate is not None:
         yield (*path, "certificate"), listener.certificate
     for index, name in enumerate(listener.certificates):

@@ -6,7 +6,6 @@ Defaults that depend on something else in the file are settled here, so that no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -94,7 +93,7 @@ def _listener(
 ) -> ListenerSpec:
     default = listener.default_action
     action = _action(default) if default else Forward((WeightedGroup(balancer.target_groups[0].name),))
-    spec = ListenerSpec(
+    return ListenerSpec(
         load_balancer=balancer.name,
         address=listener.address,
         port=listener.port,
@@ -102,9 +101,9 @@ def _listener(
         default_action=action,
         rules=tuple(sorted(map(_rule, listener.rules), key=lambda rule: rule.priority)),
         certificates=tuple(certificates[name] for name in listener.certificate_names()),
+        ssl_policy=listener.ssl_policy,
         firewall=firewall,
     )
-    return replace(spec, ssl_policy=listener.ssl_policy) if listener.ssl_policy else spec
 
 
 def _rule(rule: models.Rule) -> RuleSpec:

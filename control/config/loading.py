@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from ...proxy.specs import CertificateSpec
+from ...proxy.tls import POLICIES
 from . import certificates
-from .check_balancing import check_balancing
+from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_discovery import check_discovery
 from .check_network import check_network
 from .compile import compile_settings
@@ -66,6 +67,7 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     check_discovery(review)
     files = _Files(review, directory, certificates.utc(now))
     files.read_files()
+    files.try_certificates()
     files.check_log_directory()
     if not review.mistakes:
         files.make_self_signed(keep=materialize)
@@ -117,6 +119,20 @@ class _Files:
             self.files += (file for file in pair if file not in self.files)
             if warning:
                 review.warn((*path, "cert_file"), warning)
+
+    def try_certificates(self) -> None:
+        """Whether the listeners can show them: how weak a key may be is a matter of the policy."""
+        tried: dict[tuple[str, str], str | None] = {}
+        for path, balancer in self._review.load_balancers():
+            for index, listener in enumerate(balancer.listeners):
+                policy = listener.ssl_policy
+                if listener.protocol not in WITH_TLS or policy not in POLICIES:
+                    continue
+                for place, name in certificate_references((*path, "listeners", index), listener):
+                    if name in self.found and (name, policy) not in tried:
+                        why = tried[name, policy] = certificates.why_unusable(self.found[name], policy)
+                        if why is not None:
+                            self._review.mistake(place, why)
 
     def check_log_directory(self) -> None:
         log = self._review.configuration.access_log

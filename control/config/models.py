@@ -252,8 +252,8 @@ class Listener(Described):
     """The address to listen at; 0.0.0.0 is every IPv4 address of the machine, :: every IPv6 one."""
     protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"]
     """HTTP and HTTPS for an application load balancer, TCP and TLS for a network one."""
-    ssl_policy: Text | None = None
-    """Versions and ciphers, by AWS's names or TLS-1-2, TLS-1-3. Left out: ELBSecurityPolicy-TLS13-1-2-Res-2021-06"""
+    ssl_policy: Text = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+    """Versions and ciphers, by AWS's names or TLS-1-2, TLS-1-3."""
     certificate: Name | None = None
     """The certificate for clients that name no server, or one that no certificate is for."""
     certificates: tuple[Name, ...] = ()

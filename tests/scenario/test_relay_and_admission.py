@@ -340,6 +340,23 @@ def test_a_reload_changes_who_is_admitted_and_keeps_who_is_in() -> None:
     run(main())
 
 
+def test_a_listener_that_turns_to_tls_and_back_keeps_its_address_and_its_connections() -> None:
+    async def main() -> None:
+        async with Origin(response(b"in")) as origin, balancing(origin.port) as lb:
+            plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", lb.port)
+            await asyncio.sleep(0.01)
+            await lb.reload(protocol="HTTPS", certificates=(issue("example.org"),))
+            assert lb.listener.bound[1] == lb.port
+            assert (await _eager_tls_client(lb.port)).endswith(b"in")
+            plain_writer.write(LAST)
+            assert await plain_reader.read() == b"", "an idle plain connection ends with the plain listener"
+            plain_writer.close()
+            await lb.reload(protocol="HTTP", certificates=())
+            assert (await lb.exchange(LAST)).endswith(b"in")
+
+    run(main())
+
+
 def test_a_port_in_use_is_said_with_its_address_and_changes_nothing() -> None:
     async def main() -> None:
         async with Origin(response(b"ok")) as origin, balancing(origin.port) as lb:

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -44,10 +44,17 @@ def warnings(text: str, directory: Path = Path("/nowhere")) -> list[str]:
     return [f"{warning.path}: {warning.message}" for warning in loaded(text, directory).warnings]
 
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 def key_and_certificate(
     *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=90)
 ) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
+    return key, certificate_of(key, begins=begins, ends=ends)
+
+
+def certificate_of(key: Key, *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=90)) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "www.example.org")])
     certificate = (
         x509.CertificateBuilder()
@@ -59,9 +66,9 @@ def key_and_certificate(
         .not_valid_after(TODAY + ends)
         .sign(key, hashes.SHA256())
     )
-    return key, certificate.public_bytes(Encoding.PEM)
+    return certificate.public_bytes(Encoding.PEM)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+def key_pem(key: Key, passphrase: bytes | None = None) -> bytes:
     lock = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from penstock.control.config import ConfigurationError, certificates
 from penstock.control.config.certificates import CertificateError, read, self_signed
-from support.loaded import TODAY, key_and_certificate, key_pem, loaded, mistakes, warnings
+from support.loaded import TODAY, certificate_of, key_and_certificate, key_pem, loaded, mistakes, warnings
 
 LISTENER = """
 load_balancer:
@@ -109,6 +111,32 @@ def test_a_file_that_is_no_use(pair: tuple[Path, Path], name: str, content: byte
     [mistake] = mistakes(FILES, pair[0].parent)
     assert f"{file} {expected}" in mistake
     assert mistake.startswith("certificates[0].cert_file" if name == "www.pem" else "certificates[0].key_file")
+
+
+def test_a_key_that_few_clients_know(pair: tuple[Path, Path]) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    pair[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    [mistake] = mistakes(FILES, pair[0].parent)
+    assert mistake.startswith(f"certificates[0].key_file: {pair[1]} is neither an RSA nor an ECDSA key")
+
+
+def test_what_openssl_would_refuse_is_said_at_the_listener(pair: tuple[Path, Path]) -> None:
+    """Its parser reads on where ours has what it wants: behind the first certificate."""
+    pair[0].write_bytes(pair[0].read_bytes() + b"-----BEGIN CERTIFICATE-----\nAAAA\n")
+    [mistake] = mistakes(FILES, pair[0].parent)
+    assert mistake.startswith(
+        "load_balancer.listeners[0].certificate: certificate 'www' cannot be used with ELBSecurityPolicy-TLS13"
+    )
+
+
+def test_how_weak_a_key_may_be_is_a_matter_of_the_policy(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    (tmp_path / "www.pem").write_bytes(certificate_of(key))
+    (tmp_path / "www.key").write_bytes(key_pem(key))
+    [mistake] = mistakes(FILES, tmp_path)
+    assert mistake.endswith("cannot be used with ELBSecurityPolicy-TLS13-1-2-Res-2021-06: ee key too small")
+    lax = FILES.replace("certificate: www", "certificate: www, ssl_policy: ELBSecurityPolicy-TLS-1-0-2015-04")
+    assert mistakes(lax, tmp_path) == []
 
 
 def test_the_library_says_whom_to_blame(tmp_path: Path) -> None:
