@@ -1,22 +1,16 @@
-"""The client's side of an HTTP/1 connection: what it sends ahead, how it is held back, how its requests end.
-
-It knows nothing of rules or targets: the session derives from it, and says what becomes of a request. Every request is
-counted and logged exactly once, in `_settle`, however it ends.
-"""
+"""The client's side of an HTTP/1 connection: what it sends ahead, how it is held back, how its requests end."""
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from .counters import DURATION_BUCKETS
+from .exchange import Exchange
 from .http_fields import MAX_HEAD, MAX_REQUEST_LINE, BadMessage
-from .records import NO_TLS, tls_facts
+from .records import tls_facts
 
 if TYPE_CHECKING:
-    from .http1 import RequestHead
     from .listener import Listener
 
 # Seconds; compare HAProxy (http-request 10 s in its guides), nginx (keep-alive 75 s, lingering_timeout 5 s).
@@ -33,62 +27,16 @@ WRITE_LOW = 16 * 1024
 CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
 
 
-class HttpClient(asyncio.Protocol):
-    __slots__ = (
-        "_ahead",
-        "_began",
-        "_finished",
-        "_hold",
-        "_lingering",
-        "_started",
-        "busy",
-        "deadline",
-        "head",
-        "http10",
-        "listener",
-        "local",
-        "method",
-        "peer",
-        "persist",
-        "reason",
-        "received",
-        "request_time",
-        "sending",
-        "sent",
-        "simple",
-        "status",
-        "target_status",
-        "target_time",
-        "tls",
-        "transport",
-        "uri",
-        "write",
-    )
+class HttpClient(Exchange, asyncio.Protocol):
+    __slots__ = ("_ahead", "_hold", "_lingering", "busy", "transport", "write")
 
     def __init__(self, listener: Listener) -> None:
-        self.listener = listener
+        super().__init__(listener)
         self.transport: asyncio.Transport | None = None
-        # The connection.
         self.busy = False  # a request is under way, or being ended
-        self.persist = True  # another request may follow
-        self.deadline = 0.0
-        self.tls = NO_TLS
         self._ahead = b""
         self._hold = 0
         self._lingering = -1  # bytes read since we began to linger
-        # The request under way, or the last one.
-        self.head: RequestHead | None = None
-        self.method = self.uri = b""
-        self.http10 = False
-        self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
-        self.sending = False  # its body is not complete yet
-        self.reason = ""
-        self.status = self.target_status = 0
-        self.received = self.sent = 0
-        self.request_time = self.target_time = -1.0
-        self._started = 0.0
-        self._began = False  # its answer
-        self._finished = True  # it is counted and logged
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The listener has admitted the client, and TLS is done where it is spoken."""
@@ -96,8 +44,8 @@ class HttpClient(asyncio.Protocol):
         self.transport = transport
         self.write = transport.write
         transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        self.peer: tuple[str, int] = transport.get_extra_info("peername")[:2]
-        self.local: tuple[str, int] = transport.get_extra_info("sockname")[:2]
+        self.peer = transport.get_extra_info("peername")[:2]
+        self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
         self.deadline = listener.clock.now + FIRST_TIMEOUT
@@ -151,23 +99,6 @@ class HttpClient(asyncio.Protocol):
         self.listener.counters.bytes_out += len(data)
         self.write(data)
 
-    def _settle(self) -> None:
-        """Count and log the request, once."""
-        self._finished = True
-        counters = self.listener.counters
-        duration = perf_counter() - self._started
-        status = self.status
-        counters.responses[status // 100 if status != 460 else 0] += 1
-        counters.duration_sum += duration
-        counters.duration_count[bisect_left(DURATION_BUCKETS, duration)] += 1
-        if self.reason:
-            counters.failed[self.reason] += 1
-        if self.listener.access_log is not None:
-            self._log(duration)
-
-    def _log(self, duration: float) -> None:
-        raise NotImplementedError
-
     def _done(self) -> None:
         """The answer is complete: read the next request, or end the connection."""
         if not self.persist:
@@ -181,14 +112,6 @@ class HttpClient(asyncio.Protocol):
         self.busy = False
         self._forget()
         self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
-
-    def _forget(self) -> None:
-        """Nothing of the request before this one is true of it."""
-        self.head = None
-        self.method = self.uri = b""
-        self.reason = ""
-        self.status = self.target_status = self.received = self.sent = 0
-        self.request_time = self.target_time = -1.0
 
     def _respond(self, status: int, response: bytes) -> None:
         """An answer of our own, complete."""
@@ -205,7 +128,7 @@ class HttpClient(asyncio.Protocol):
             return
         if self.sending or self.http10:
             self.persist = False
-        self._resume(CONNECTING)
+        self._let_on()
         self._respond(status, self.listener.error_response(status, close=not self.persist, head=self.method == b"HEAD"))
 
     def _refuse(self, bad: BadMessage) -> None:
@@ -226,8 +149,8 @@ class HttpClient(asyncio.Protocol):
         self._settle()
         transport = self.transport
         if transport is not None:
-            if self.http10:
-                transport.abort()  # the end of the connection is the end of the body, so it must not look like one
+            if self.http10 or reason == "client_stalled":
+                transport.abort()  # in HTTP/1.0 the connection's end is the body's, so it must not look like one
             else:
                 transport.close()
 
@@ -248,6 +171,12 @@ class HttpClient(asyncio.Protocol):
 
     # -- back-pressure and drain --------------------------------------------------------------------------------------
 
+    def _hold_back(self) -> None:
+        self._pause(CONNECTING)
+
+    def _let_on(self) -> None:
+        self._resume(CONNECTING)
+
     def _pause(self, why: int) -> None:
         if not self._hold and self.transport is not None:
             self.transport.pause_reading()
@@ -263,10 +192,13 @@ class HttpClient(asyncio.Protocol):
         """The deadline has passed while no request is under way (the listener sweeps once a second)."""
         if self.transport is None:
             return
-        if self._ahead and not self.busy:
+        if self.transport.is_closing():
+            self.transport.abort()  # what it was to read, it did not
+        elif self._ahead and not self.busy:
             self._refuse(BadMessage(408, "head_timeout"))
         else:
             self.transport.close()  # idle, or lingering
+            self.deadline = self.listener.clock.now + LINGER_TIMEOUT
 
     def drain(self) -> None:
         """No further request on this connection: idle ones close now, others after their answer."""

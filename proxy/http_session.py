@@ -22,16 +22,13 @@ from .http1 import (
     replace_host,
     request_line,
 )
-from .http_client import AHEAD, CONNECTING, KEEP_ALIVE_TIMEOUT, MAX_AHEAD, MAX_LINGER, UPSTREAM_FULL, HttpClient
+from .http_client import AHEAD, KEEP_ALIVE_TIMEOUT, MAX_AHEAD, MAX_LINGER, UPSTREAM_FULL, HttpClient
 from .http_fields import MAX_REQUEST_LINE, BadMessage
-from .plan import Asked
 from .relay import Relay
-from .upstream import MEMO, DeniedError, Upstream, connect
+from .upstream import MEMO, Upstream
 
 if TYPE_CHECKING:
     from .listener import Listener
-    from .plan import Plan, Route
-    from .targets import Target, TargetGroup
 
 IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
 TUNNEL_TIMEOUT = 3600.0  # Envoy's hour
@@ -45,19 +42,14 @@ _memo10 = MEMO.requests10
 
 
 class HttpSession(HttpClient):
-    __slots__ = ("_connecting", "_replay", "_tail", "group", "left", "reader", "route", "target", "upstream")
+    __slots__ = ("_tail", "full", "left", "reader")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
-        self.upstream: Upstream | None = None
-        self.target: Target | None = None
-        self.group: TargetGroup | None = None
-        self.route: Route | None = None
         self.reader: ChunkedReader | None = None  # of a chunked request body
         self.left = 0  # of a request body of known length
+        self.full = False  # the client reads slower than the target answers
         self._tail = b""
-        self._connecting: asyncio.Task[None] | None = None
-        self._replay: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,15 +58,11 @@ class HttpSession(HttpClient):
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.release(self)
         self.transport = None
-        if self._connecting is not None:
-            self._connecting.cancel()
         if not self._finished:
             self.reason = self.reason or "client_closed"
             self.status = self.status or 460  # ALB's code for a client that left before its answer
             self._settle()
-        if self.upstream is not None:
-            upstream, self.upstream = self.upstream, None
-            upstream.let_go()
+        self._give_up()
 
     # -- reading requests ---------------------------------------------------------------------------------------------
 
@@ -253,6 +241,12 @@ class HttpSession(HttpClient):
             upstream.transport.write(data)
             upstream.target.counters.bytes_out += len(data)
 
+    def _send_ahead(self, upstream: Upstream) -> None:
+        """What came of the body while the target was being connected to."""
+        if self.sending and self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            self._send_body(upstream, ahead)
+
     def _keep_rest(self, data: bytes, start: int) -> None:
         """We answer ourselves: a request without a body leaves the connection usable, one with a body ends it."""
         head = self.head
@@ -263,80 +257,6 @@ class HttpSession(HttpClient):
         else:
             self._ahead = data[start:]
 
-    # -- choosing and connecting --------------------------------------------------------------------------------------
-
-    def _choose(self, plan: Plan, head: RequestHead) -> Route:
-        route = plan.route(self.method, self.uri, head)
-        self.listener.counters.rule_hits[route.label] += 1
-        return route
-
-    def _draw(self, route: Route) -> TargetGroup | None:
-        """One of several groups by weight, or None when the answer is ours."""
-        return None if route.weighted is None else route.draw(self.listener.rng)
-
-    def _answer_ourselves(self) -> None:
-        route, head, listener = self.route, self.head, self.listener
-        assert route is not None
-        assert head is not None
-        if self.http10:
-            self.persist = False
-        answer = route.answer(
-            Asked(self.method, self.uri, head.host, self.local[1], listener.secure),
-            date=listener.clock.date,
-            close=not self.persist,
-        )
-        if answer is None:
-            self._fail(503, "no_target")
-        else:
-            self._respond(*answer)
-
-    def _connect(self, target: Target, message: bytes) -> None:
-        self._pause(CONNECTING)
-        loop = asyncio.get_running_loop()
-        self._connecting = loop.create_task(self._connect_and_send(target, message))
-
-    async def _connect_and_send(self, target: Target, message: bytes) -> None:
-        """Open a connection and send; on refusal the next target has a try. `target` is counted as in flight."""
-        group = target.group
-        upstream: Upstream | None = None
-        status, reason = 502, "connect_failed"
-        for attempt in range(CONNECT_TRIES):
-            try:
-                upstream = await connect(target, self.listener.clock)
-                break
-            except TimeoutError:
-                status, reason = 504, "connect_timeout"
-            except DeniedError as denied:
-                status, reason = 503, "target_denied"
-                self.listener.counters.denied[denied.rule] += 1
-            except OSError:
-                status, reason = 502, "connect_failed"
-            except asyncio.CancelledError:
-                target.in_flight -= 1
-                raise
-            target.in_flight -= 1
-            target.counters.failed[reason] += 1
-            other = group.pick()
-            if attempt + 1 == CONNECT_TRIES or other is None or other is target or other.denied is not None:
-                break
-            target = self.target = other
-            target.in_flight += 1
-        self._connecting = None
-        if upstream is None:
-            self._fail(status, reason)
-            return
-        self.upstream = upstream
-        upstream.session = self
-        upstream.transport.write(message)
-        target.counters.requests += 1
-        target.counters.bytes_out += len(message)
-        self.request_time = perf_counter() - self._started
-        if self.sending and self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self._send_body(upstream, ahead)
-        self._resume(CONNECTING)
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
-
     # -- relaying the answer (called by the upstream) -----------------------------------------------------------------
 
     def response_whole(self, head: ResponseHead, data: bytes) -> None:
@@ -345,7 +265,8 @@ class HttpSession(HttpClient):
         status = head.status
         self.write(data)
         self.sent = len(data)
-        counters = self.listener.counters
+        listener = self.listener
+        counters = listener.counters
         counters.bytes_out += self.sent
         counters.responses[status // 100] += 1
         duration = perf_counter() - self._started
@@ -358,10 +279,10 @@ class HttpSession(HttpClient):
         if self.listener.access_log is not None:
             self.status = self.target_status = status
             self.target_time = duration - self.request_time
-            self._log(duration)
+            listener.log_request(self, duration)
         self.busy = False
         self._replay = None
-        self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
+        self.deadline = listener.clock.now + KEEP_ALIVE_TIMEOUT
         if self._ahead:
             self._next()
 
@@ -439,28 +360,6 @@ class HttpSession(HttpClient):
         if self._hold:
             transport.resume_reading()
 
-    def response_fails(self, reason: str, *, began: bool) -> None:
-        """The upstream connection ended before its answer did."""
-        upstream, self.upstream = self.upstream, None
-        assert upstream is not None
-        if (
-            upstream.reused
-            and not upstream.received
-            and self._replay is not None
-            and self.method in IDEMPOTENT
-            and not upstream.target.draining
-        ):
-            # A kept connection that the target closed as we used it: nobody's fault, and one fresh try mends it.
-            target, message = upstream.target, self._replay
-            self._replay = None  # once
-            target.counters.retries += 1
-            target.in_flight += 1
-            self._connect(target, message)
-        elif began:
-            self._abort(reason)
-        else:
-            self._fail(502, reason)
-
     # -- back-pressure and time ---------------------------------------------------------------------------------------
 
     def hold_client(self) -> None:
@@ -471,10 +370,12 @@ class HttpSession(HttpClient):
         self._resume(UPSTREAM_FULL)
 
     def pause_writing(self) -> None:
+        self.full = True
         if self.upstream is not None:
             self.upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self.upstream is not None:
             self.upstream.transport.resume_reading()
 
@@ -484,24 +385,15 @@ class HttpSession(HttpClient):
             super().expire()
             return
         waits_for_client = self.sending and not self._hold
-        if self.upstream is not None:
-            upstream, self.upstream = self.upstream, None
-            upstream.let_go()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        reason = "body_timeout" if waits_for_client else "target_timeout"
-        if self._began:
-            self._abort(reason)
+        self._give_up()
+        if self.full:
+            self._abort("client_stalled")
+        elif self._began:
+            self._abort("body_timeout" if waits_for_client else "target_timeout")
+        elif waits_for_client:
+            self._fail(408, "body_timeout")
         else:
-            self._fail(408 if waits_for_client else 504, reason)
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.target = self.route = self.group = None
-
-    def _log(self, duration: float) -> None:
-        self.listener.log_request(self, duration)
+            self._fail(504, "target_timeout")
 
     def __repr__(self) -> str:
         state = "idle" if not self.busy else f"{self.method.decode('latin-1')} -> {self.target!r}"

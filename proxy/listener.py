@@ -27,6 +27,7 @@ from .specs import FixedResponse, ListenerSpec
 from .tcp_session import TcpSession
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .tls import ServerContext
 
 BACKLOG = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
@@ -201,7 +202,7 @@ class Listener:
     def error_response(self, status: int, *, close: bool, head: bool) -> bytes:
         return fixed_response(_error(status), date=self.clock.date, close=close, head=head)
 
-    def log_request(self, session: HttpSession, duration: float) -> None:
+    def log_request(self, session: Exchange, duration: float) -> None:
         assert self.access_log is not None
         self.access_log.add(request_record(self, session, duration))
 

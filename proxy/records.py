@@ -15,7 +15,7 @@ from .specs import FixedResponse, Redirect
 from .tls import chosen_certificate
 
 if TYPE_CHECKING:
-    from .http_session import HttpSession
+    from .exchange import Exchange
     from .listener import Listener
     from .tcp_session import TcpSession
 
@@ -32,7 +32,7 @@ def tls_facts(transport: Any) -> TlsFacts:
     return connection.version() or "", cipher[0] if cipher else "", chosen_certificate(connection) or ""
 
 
-def request_record(listener: Listener, session: HttpSession, duration: float) -> AccessRecord:
+def request_record(listener: Listener, session: Exchange, duration: float) -> AccessRecord:
     now = time.time()
     head, route, group, target = session.head, session.route, session.group, session.target
     action = None if route is None else route.action

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from . import tls
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
@@ -18,6 +18,7 @@ from .http1 import CHUNKED, HeadMemo, ResponseHead, body_length
 from .http_fields import MAX_HEAD, BadMessage
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .relay import Relay
     from .targets import Target
 
@@ -34,25 +35,6 @@ MEMO = HeadMemo()  # what this process's targets (and, in http_session, its clie
 _known_heads = MEMO.responses
 
 _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _DONE = range(5)
-
-
-class Session(Protocol):
-    """Who borrows an upstream connection: the client's side of one request."""
-
-    simple: bool  # HTTP/1.1, keeps its connection, not HEAD: `ResponseHead.whole` fits
-    sending: bool  # the request's body is not complete yet
-    http10: bool
-    method: bytes
-
-    def response_begins(self, head: ResponseHead) -> None: ...
-    def response_interim(self, head: ResponseHead) -> None: ...
-    def response_switches(self, head: ResponseHead, rest: bytes) -> None: ...
-    def response_body(self, data: bytes) -> None: ...
-    def response_ends(self) -> None: ...
-    def response_whole(self, head: ResponseHead, data: bytes) -> None: ...
-    def response_fails(self, reason: str, *, began: bool) -> None: ...
-    def hold_client(self) -> None: ...
-    def release_client(self) -> None: ...
 
 
 class Upstream(asyncio.Protocol):
@@ -75,7 +57,7 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.target = target
-        self.session: Session | None = None
+        self.session: Exchange | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else can happen
         self.reused = False
         self.idle_until = 0.0
@@ -137,13 +119,13 @@ class Upstream(asyncio.Protocol):
         else:
             self._body(session, data)
 
-    def _incomplete(self, session: Session, data: bytes) -> None:
+    def _incomplete(self, session: Exchange, data: bytes) -> None:
         if len(data) > MAX_HEAD or not b"HTTP/1.".startswith(data[:7]):
             self._fail("target_head_too_long" if len(data) > MAX_HEAD else "target_bad_status_line")
         else:
             self._held = data
 
-    def _begin(self, session: Session, head: ResponseHead, data: bytes) -> None:
+    def _begin(self, session: Exchange, head: ResponseHead, data: bytes) -> None:
         if head.status < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -177,7 +159,7 @@ class Upstream(asyncio.Protocol):
             if data:
                 self._body(session, data)
 
-    def _continue(self, session: Session, data: bytes) -> None:
+    def _continue(self, session: Exchange, data: bytes) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -185,7 +167,7 @@ class Upstream(asyncio.Protocol):
         else:
             self._finish_body(session, data)
 
-    def _finish_body(self, session: Session, data: bytes) -> None:
+    def _finish_body(self, session: Exchange, data: bytes) -> None:
         """The last bytes of a body of known length; what is beyond them was never asked for."""
         beyond = len(data) - self._left
         if beyond:
@@ -195,7 +177,7 @@ class Upstream(asyncio.Protocol):
             session.response_body(data)
         self._end(session)
 
-    def _body(self, session: Session, data: bytes) -> None:
+    def _body(self, session: Exchange, data: bytes) -> None:
         if self._state == _CHUNKED:
             reader = self._reader
             assert reader is not None
@@ -213,7 +195,7 @@ class Upstream(asyncio.Protocol):
         elif self._state == _UNTIL_CLOSE:
             session.response_body(data if session.http10 else wrap(data))
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Exchange) -> None:
         if session.sending:
             self.let_go()  # RFC 9112 9.3: the rest of the body has no reader, so the connection ends
         elif self._keep:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Final
 
 from ..exits import host_port, is_loopback
 from .check_balancing import check_health_check
-from .compile import instance_id
+from .compile import instance_id, zones_of
 from .mistakes import Path
-from .models import Namespace, Service
+from .models import Configuration, Namespace, Service
 from .review import Review
 from .scalars import Endpoint
+
+NAME_LIMIT: Final = 253  # characters of a DNS name written with dots; 255 octets in RFC 1035 section 2.3.4
 
 
 def check_discovery(review: Review) -> None:
     configuration = review.configuration
     base: Path = ("service_discovery", "namespaces")
     namespaces = configuration.service_discovery.namespaces
-    review.unique(
-        (((*base, i, "name"), namespace.name) for i, namespace in enumerate(namespaces)), "the name {} is taken"
-    )
+    review.unique(_zones(base, configuration), "the name {} is taken")
     for index, namespace in enumerate(namespaces):
         _namespace(review, (*base, index), namespace)
     if namespaces and configuration.dns is None and review.sound(("dns",)):
@@ -30,12 +32,32 @@ def check_discovery(review: Review) -> None:
         review.warn(("admin", "listen"), "the admin API asks for no password: whoever reaches this address can use it")
 
 
+def _zones(base: Path, configuration: Configuration) -> Iterator[tuple[Path, str]]:
+    """Every name that is a zone, those below the network's domain too; but two that are alike differ in nothing."""
+    seen: set[str] = set()
+    for index, namespace in enumerate(configuration.service_discovery.namespaces):
+        zones = zones_of(namespace, configuration.network)
+        for zone in zones[:1] if namespace.name in seen else zones:
+            yield (*base, index, "name"), zone
+        seen.add(namespace.name)
+
+
 def _namespace(review: Review, path: Path, namespace: Namespace) -> None:
     review.vpc((*path, "vpc"), namespace.vpc)
     services = (*path, "services")
     review.unique((((*services, i, "name"), s.name) for i, s in enumerate(namespace.services)), "the name {} is taken")
+    longest = max(zones_of(namespace, review.configuration.network), key=len)
     for index, service in enumerate(namespace.services):
         _service(review, (*services, index), service)
+        _length(review, (*services, index), service, longest)
+
+
+def _length(review: Review, path: Path, service: Service, zone: str) -> None:
+    """The names below the service are longer than its own: `_http._tcp.api.services`, `i-1.api.services`."""
+    longest = max(("_http._tcp", *map(instance_id, service.instances)), key=len)
+    excess = len(f"{longest}.{service.name}.{zone}") - NAME_LIMIT
+    if excess > 0:
+        review.mistake((*path, "name"), f"{longest} in it has a name that is {excess} characters too long for DNS")
 
 
 def _service(review: Review, path: Path, service: Service) -> None:

@@ -176,10 +176,14 @@ def _check_protocol(check: models.HealthCheck, asked: TargetProtocol) -> CheckPr
 def _namespace(
     namespace: models.Namespace, network: models.NetworkSection | None, groups: Mapping[str, TargetGroupSpec]
 ) -> NamespaceSpec:
-    domain = network.vpc.dns.domain if network else None
-    names = (namespace.name, f"{namespace.name}.{domain}") if domain else (namespace.name,)
     services = tuple(_service(service, namespace, groups) for service in namespace.services)
-    return NamespaceSpec(names, services, ttl=int(namespace.ttl))
+    return NamespaceSpec(zones_of(namespace, network), services, ttl=int(namespace.ttl))
+
+
+def zones_of(namespace: models.Namespace, network: models.NetworkSection | None) -> tuple[str, ...]:
+    """Its own name, and where the network has a domain the name below that."""
+    domain = network.vpc.dns.domain if network else None
+    return (namespace.name, f"{namespace.name}.{domain}") if domain else (namespace.name,)
 
 
 def _service(

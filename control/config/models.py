@@ -55,7 +55,7 @@ DnsEndpoints = Annotated[tuple[DnsEndpoint, ...], *one_or_more("127.0.0.1:53")]
 # Networks
 
 
-class VpcDns(Model):
+class VpcDns(Described):
     domain: HostName | None = None
     """Namespaces in this network also answer below this name: `services.app.local`."""
     resolvers: DnsEndpoints = ()
@@ -303,7 +303,7 @@ class Certificate(Described):
 # Service discovery and DNS
 
 
-class DnsRecord(Model):
+class DnsRecord(Described):
     type: Literal["A", "AAAA", "SRV"]
     """What is answered."""
     ttl: Ttl | None = None

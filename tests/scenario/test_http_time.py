@@ -6,6 +6,7 @@ Time does not pass by waiting: the tests move the balancer's clock and sweep, as
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -210,5 +211,25 @@ def test_stop_lets_requests_end_and_closes_idle_connections() -> None:
             assert b"Connection: close" in answer
             await stopping
             idle_writer.close()
+
+    run(main())
+
+
+def test_a_client_that_stops_reading_is_cut_off() -> None:
+    """The target has much to say, the client asks and then reads nothing: neither is held for ever."""
+
+    async def main() -> None:
+        async with Origin(response(b"x" * 20_000_000)) as origin, balancing(origin.port) as balancer:
+            with socket.create_connection(("127.0.0.1", balancer.port)) as client:
+                client.sendall(GET)
+                while not (target := balancer.group().targets[0]).in_flight:
+                    await asyncio.sleep(0.001)
+                await settle()
+                assert target.counters.bytes_in < 12_000_000, "what nobody reads must not be fetched"
+                later(balancer, 61)
+                await settle()
+                assert target.in_flight == 0
+                assert balancer.log[-1].reason == "client_stalled"
+                assert balancer.listener.counters.active == 0
 
     run(main())

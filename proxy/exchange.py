@@ -1,0 +1,271 @@
+"""One request on its way: chosen for, sent, tried again, answered, counted; whatever protocol its client speaks.
+
+The client's side derives from it and moves the bytes. Every request is counted and logged exactly once, in `_settle`,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from .counters import DURATION_BUCKETS
+from .plan import Asked
+from .records import NO_TLS
+from .upstream import DeniedError, Upstream, connect
+
+if TYPE_CHECKING:
+    from .http1 import RequestHead, ResponseHead
+    from .listener import Listener
+    from .plan import Plan, Route
+    from .targets import Target, TargetGroup
+
+IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
+CONNECT_TRIES = 2  # a target that refuses has seen nothing of the request, so another may have it
+
+# RFC 9110 9.2.2. These may be sent again when a kept connection turns out to be dead.
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+
+
+class Exchange:
+    """Abstract: the methods that only raise are the client's side's to fill in."""
+
+    __slots__ = (
+        "_began",
+        "_connecting",
+        "_finished",
+        "_replay",
+        "_started",
+        "deadline",
+        "group",
+        "head",
+        "http10",
+        "listener",
+        "local",
+        "method",
+        "peer",
+        "persist",
+        "reason",
+        "received",
+        "request_time",
+        "route",
+        "sending",
+        "sent",
+        "simple",
+        "status",
+        "target",
+        "target_status",
+        "target_time",
+        "tls",
+        "upstream",
+        "uri",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.peer: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = ("", 0)
+        self.tls = NO_TLS
+        self.deadline = 0.0
+        self.persist = True  # another request may follow on the client's connection
+        self.head: RequestHead | None = None
+        self.method = self.uri = b""
+        self.http10 = False
+        self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
+        self.sending = False  # the request's body is not complete yet
+        self.route: Route | None = None
+        self.group: TargetGroup | None = None
+        self.target: Target | None = None
+        self.upstream: Upstream | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._replay: bytes | None = None  # the whole request, while it may be sent again
+        self.reason = ""
+        self.status = self.target_status = 0
+        self.received = self.sent = 0
+        self.request_time = self.target_time = -1.0
+        self._started = 0.0
+        self._began = False  # its answer
+        self._finished = True  # it is counted and logged
+
+    # -- what the client's side does ------------------------------------------------------------------------------
+
+    def response_whole(self, head: ResponseHead, data: bytes) -> None:
+        """The usual answer, in one piece: complete, of known length, both connections stay. `data` is all of it."""
+        raise NotImplementedError
+
+    def response_begins(self, head: ResponseHead) -> None:
+        raise NotImplementedError
+
+    def response_interim(self, head: ResponseHead) -> None:
+        """An answer of 1xx, 101 aside."""
+        raise NotImplementedError
+
+    def response_switches(self, head: ResponseHead, rest: bytes) -> None:
+        """An answer of 101; `rest` are the first bytes of the other protocol."""
+        raise NotImplementedError
+
+    def response_body(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def response_ends(self) -> None:
+        raise NotImplementedError
+
+    def hold_client(self) -> None:
+        """The target reads slower than the client sends."""
+        raise NotImplementedError
+
+    def release_client(self) -> None:
+        raise NotImplementedError
+
+    def _respond(self, status: int, response: bytes) -> None:
+        """Send an answer of our own, complete."""
+        raise NotImplementedError
+
+    def _fail(self, status: int, reason: str) -> None:
+        """There is no answer from a target: say so."""
+        raise NotImplementedError
+
+    def _abort(self, reason: str) -> None:
+        """The answer has begun and cannot be completed."""
+        raise NotImplementedError
+
+    def _hold_back(self) -> None:
+        """Nothing can be sent to the target yet."""
+        raise NotImplementedError
+
+    def _let_on(self) -> None:
+        raise NotImplementedError
+
+    def _send_ahead(self, upstream: Upstream) -> None:
+        """Send what came of the body while the target was being connected to."""
+        raise NotImplementedError
+
+    # -- choosing and connecting ----------------------------------------------------------------------------------
+
+    def _choose(self, plan: Plan, head: RequestHead) -> Route:
+        route = plan.route(self.method, self.uri, head)
+        self.listener.counters.rule_hits[route.label] += 1
+        return route
+
+    def _draw(self, route: Route) -> TargetGroup | None:
+        """One of several groups by weight, or None when the answer is ours."""
+        return None if route.weighted is None else route.draw(self.listener.rng)
+
+    def _answer_ourselves(self) -> None:
+        route, head, listener = self.route, self.head, self.listener
+        assert route is not None
+        assert head is not None
+        if self.http10:
+            self.persist = False
+        answer = route.answer(
+            Asked(self.method, self.uri, head.host, self.local[1], listener.secure),
+            date=listener.clock.date,
+            close=not self.persist,
+        )
+        if answer is None:
+            self._fail(503, "no_target")
+        else:
+            self._respond(*answer)
+
+    def _connect(self, target: Target, message: bytes) -> None:
+        self._hold_back()
+        loop = asyncio.get_running_loop()
+        self._connecting = loop.create_task(self._connect_and_send(target, message))
+
+    async def _connect_and_send(self, target: Target, message: bytes) -> None:
+        """Open a connection and send; on refusal the next target has a try. `target` is counted as in flight."""
+        group = target.group
+        upstream: Upstream | None = None
+        status, reason = 502, "connect_failed"
+        for attempt in range(CONNECT_TRIES):
+            try:
+                upstream = await connect(target, self.listener.clock)
+                break
+            except TimeoutError:
+                status, reason = 504, "connect_timeout"
+            except DeniedError as denied:
+                status, reason = 503, "target_denied"
+                self.listener.counters.denied[denied.rule] += 1
+            except OSError:
+                status, reason = 502, "connect_failed"
+            except asyncio.CancelledError:
+                target.in_flight -= 1
+                raise
+            target.in_flight -= 1
+            target.counters.failed[reason] += 1
+            other = group.pick()
+            if attempt + 1 == CONNECT_TRIES or other is None or other is target or other.denied is not None:
+                break
+            target = self.target = other
+            target.in_flight += 1
+        self._connecting = None
+        if upstream is None:
+            self._fail(status, reason)
+            return
+        self.upstream = upstream
+        upstream.session = self
+        upstream.transport.write(message)
+        target.counters.requests += 1
+        target.counters.bytes_out += len(message)
+        self.request_time = perf_counter() - self._started
+        self._send_ahead(upstream)
+        self._let_on()
+        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+
+    def response_fails(self, reason: str, *, began: bool) -> None:
+        """The upstream connection ended before its answer did."""
+        upstream, self.upstream = self.upstream, None
+        assert upstream is not None
+        if (
+            upstream.reused
+            and not upstream.received
+            and self._replay is not None
+            and self.method in IDEMPOTENT
+            and not upstream.target.draining
+        ):
+            # A kept connection that the target closed as we used it: nobody's fault, and one fresh try mends it.
+            target, message = upstream.target, self._replay
+            self._replay = None  # once
+            target.counters.retries += 1
+            target.in_flight += 1
+            self._connect(target, message)
+        elif began:
+            self._abort(reason)
+        else:
+            self._fail(502, reason)
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Count and log the request, once."""
+        self._finished = True
+        counters = self.listener.counters
+        duration = perf_counter() - self._started
+        status = self.status
+        counters.responses[status // 100 if status != 460 else 0] += 1
+        counters.duration_sum += duration
+        counters.duration_count[bisect_left(DURATION_BUCKETS, duration)] += 1
+        if self.reason:
+            counters.failed[self.reason] += 1
+        if self.listener.access_log is not None:
+            self.listener.log_request(self, duration)
+
+    def _give_up(self) -> None:
+        """Nobody waits for the answer any more, or will: the upstream is let go, a connection attempt cancelled."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self.upstream is not None:
+            upstream, self.upstream = self.upstream, None
+            upstream.let_go()
+
+    def _forget(self) -> None:
+        """Nothing of the request before this one is true of it."""
+        self.head = None
+        self.method = self.uri = b""
+        self.target = self.route = self.group = None
+        self.reason = ""
+        self.status = self.target_status = self.received = self.sent = 0
+        self.request_time = self.target_time = -1.0
