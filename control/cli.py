@@ -29,7 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback here is a bug of ours, and Python's own is the best to report
 )
 
-ConfigurationFile = Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, in YAML.")]
+# Whether it can be read is for the reader of it to say, in a sentence; click's own look at it ends in a box of usage.
+ConfigurationFile = Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, in YAML.", readable=False)]
 
 DEFAULT_ADMIN = "127.0.0.1:9900"
 

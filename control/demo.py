@@ -34,7 +34,7 @@ def run_demo() -> None:
 async def _demo() -> None:
     file = quickstart()
     async with origins(ORIGINS):
-        await serve(file, started=lambda runtime: print(welcome(file, runtime), flush=True))
+        await serve(file, announce=lambda runtime: print(welcome(file, runtime), flush=True))
 
 
 def quickstart() -> Path:

@@ -55,8 +55,8 @@ def run_to_the_end(serving: Coroutine[None, None, None]) -> None:
     uvloop.run(deaf_in_the_end())
 
 
-async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], None] | None = None) -> None:
-    """The same on a running loop. `started` is called once, when everything listens."""
+async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime], None] | None = None) -> None:
+    """The same on a running loop. `announce` is called once, when everything listens; else the log says where."""
     loop = asyncio.get_running_loop()
     loaded = load(path, now=time.time(), materialize=True)
     for warning in loaded.warnings:
@@ -85,15 +85,10 @@ async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], 
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await runtime.start(loaded.settings)
-        for line in listening(runtime):
-            log.info("%s", line)
-        if not runtime.bound:
-            log.warning("nothing listens: %s has no listeners, no dns: and no admin:", path)
         _spare_the_collector()
         reloading = asyncio.create_task(reloader.run(), name="reloader")
         try:
-            if started is not None:
-                started(runtime)
+            (announce or _log)(runtime)
             await stopping.wait()
         finally:
             reloading.cancel()
@@ -103,6 +98,13 @@ async def serve(path: Path, *, watch: bool = True, started: Callable[[Runtime], 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
     log.info("ended")
+
+
+def _log(runtime: Runtime) -> None:
+    for line in listening(runtime):
+        log.info("%s", line)
+    if not runtime.bound:
+        log.warning("nothing listens: the configuration has no listeners, no dns: and no admin:")
 
 
 def listening(runtime: Runtime) -> list[str]:

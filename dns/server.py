@@ -101,7 +101,8 @@ class DnsServer:
         if self._connections is None:
             self._connections = Connections(loop, self._responder)
         serial = self._serial + 1
-        answers = Answers(spec, self._is_healthy, serial)
+        # In a thread: a thousand instances take some 80 ms, and queries must not wait for that.
+        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, serial)
         opened: dict[Endpoint, _Listener] = {}
         with ExitStack() as undo:
             for endpoint in dict.fromkeys(spec.listen):

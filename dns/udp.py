@@ -57,7 +57,7 @@ class UdpListener:
         self._loop.add_reader(self._sock, self._drain_wildcard if self._wildcard else self._drain)
 
     def stop(self) -> None:
-        """What has arrived is still answered. The socket stays open for answers that are under way, until `close`."""
+        """A burst of what has arrived is still answered. The socket stays open for answers under way, until `close`."""
         self._loop.remove_reader(self._sock)
         if self._wildcard:
             self._drain_wildcard()

@@ -39,6 +39,7 @@ class Exchange:
         "_replay",
         "_started",
         "deadline",
+        "denied_by",
         "group",
         "head",
         "http10",
@@ -82,6 +83,7 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._replay: bytes | None = None  # the whole request, while it may be sent again
         self.reason = ""
+        self.denied_by = ""  # the rule that kept us from the target
         self.status = self.target_status = 0
         self.received = self.sent = 0
         self.request_time = self.target_time = -1.0
@@ -187,7 +189,7 @@ class Exchange:
                 status, reason = 504, "connect_timeout"
             except DeniedError as denied:
                 status, reason = 503, "target_denied"
-                self.listener.counters.denied[denied.rule] += 1
+                self._denied(denied.rule)
             except OSError:
                 status, reason = 502, "connect_failed"
             except asyncio.CancelledError:
@@ -236,6 +238,10 @@ class Exchange:
         else:
             self._fail(502, reason)
 
+    def _denied(self, rule: str) -> None:
+        self.denied_by = rule
+        self.listener.counters.denied[rule] += 1
+
     # -- accounts -----------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -266,6 +272,6 @@ class Exchange:
         self.head = None
         self.method = self.uri = b""
         self.target = self.route = self.group = None
-        self.reason = ""
+        self.reason = self.denied_by = ""
         self.status = self.target_status = self.received = self.sent = 0
         self.request_time = self.target_time = -1.0

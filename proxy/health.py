@@ -7,7 +7,7 @@ probes nor decides what follows: that all targets are used when none is healthy 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -34,10 +34,16 @@ class CheckKey:
     ip: str
     port: int
     check: HealthCheckSpec
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.check.port is not None:
             object.__setattr__(self, "check", replace(self.check, port=None))
+        # A key is looked up far more often than it is made, and hashing its check costs more than the look-up.
+        object.__setattr__(self, "_hash", hash((self.ip, self.port, self.check)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, ip: str, port: int, check: HealthCheckSpec) -> CheckKey:
@@ -66,10 +72,11 @@ Subscriber = Callable[[frozenset[CheckKey]], object]
 class HealthTable:
     """One record per key that is tracked. `view` is replaced, never changed, so who holds one may trust it."""
 
-    __slots__ = ("_subscribers", "view")
+    __slots__ = ("_records", "_subscribers", "view")
 
     def __init__(self) -> None:
-        self.view: Mapping[CheckKey, TargetHealth] = MappingProxyType({})
+        self._records: dict[CheckKey, TargetHealth] = {}
+        self.view: Mapping[CheckKey, TargetHealth] = MappingProxyType(self._records)
         self._subscribers: list[Subscriber] = []
 
     def is_healthy(self, key: Hashable, /) -> bool:
@@ -80,12 +87,16 @@ class HealthTable:
     def track(self, keys: Iterable[CheckKey], now: float) -> None:
         """Begin with `keys`. One that is tracked already keeps its record: a reload changes nobody's health."""
         initial = TargetHealth("initial", INITIAL, "Initial health checks in progress.", now)
-        self.view = MappingProxyType({**dict.fromkeys(keys, initial), **self.view})
+        self._publish({**dict.fromkeys(keys, initial), **self._records})
 
     def retain(self, keys: Iterable[CheckKey]) -> None:
         """Forget every key that is not among `keys`."""
         kept = frozenset(keys)
-        self.view = MappingProxyType({key: record for key, record in self.view.items() if key in kept})
+        self._publish({key: record for key, record in self._records.items() if key in kept})
+
+    def _publish(self, records: dict[CheckKey, TargetHealth]) -> None:
+        self._records = records
+        self.view = MappingProxyType(records)
 
     def observe(self, key: CheckKey, ok: bool, reason: str, description: str, now: float) -> bool:
         """Count one finished probe; True if the state flipped. A probe that was cut short is not to be reported.
@@ -98,7 +109,9 @@ class HealthTable:
             return False
         after = _next(key.check, record, ok, reason, description, now)
         if after != record:
-            self.view = MappingProxyType({**self.view, key: after})
+            records = self._records.copy()  # which keeps the hashes: a table of thousands is copied in microseconds
+            records[key] = after
+            self._publish(records)
         if after.state == record.state:
             return False
         changed = frozenset((key,))

@@ -131,7 +131,7 @@ class HttpSession(HttpClient):
             self._fail(503, "no_target")
             return
         if target.denied is not None:
-            counters.denied[target.denied.rule] += 1
+            self._denied(target.denied.rule)
             self._fail(503, "target_denied")
             return
         target.in_flight += 1

@@ -73,7 +73,7 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         tls_cipher=cipher,
         certificate=certificate,
         reason=session.reason,
-        denied_by=target.denied.rule if target is not None and target.denied is not None else "",
+        denied_by=session.denied_by,
     )
 
 
@@ -107,6 +107,7 @@ def connection_record(listener: Listener, session: TcpSession, duration: float) 
         tls_cipher=cipher,
         certificate=certificate,
         reason=relay.reason,
+        denied_by=session.denied_by,
     )
 
 

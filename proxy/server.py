@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Mapping
 
 from .access_log import AccessLog
@@ -20,6 +21,8 @@ from .specs import FirewallSpec, ListenerSpec, ProxySpec
 from .targets import TargetGroup, check_keys
 from .tls import ServerContext, server_context
 
+REFRESH_PAUSE = 0.01  # seconds between two looks at the health of a group, which costs 1 us a target
+CLOSING = 1.0  # seconds for aborted connections to be told so, which takes a turn or two of the loop
 TICK = 1.0  # seconds between sweeps: deadlines are that coarse, and cost nothing per request
 
 
@@ -40,6 +43,10 @@ class Proxy:
         self._access_log = access_log
         self._rng = random.Random(seed)
         self._known_firewalls: dict[FirewallSpec, Firewall] = {}
+        self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
+        self._stale: set[TargetGroup] = set()
+        self._refreshed = 0.0
+        self._refreshing: asyncio.TimerHandle | None = None
         self._closing: list[Listener] = []  # no longer in the configuration, but not empty yet
         self._retired: list[TargetGroup] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -102,6 +109,10 @@ class Proxy:
             group.retire(now)
             self._retired.append(group)
         self.groups = groups
+        self._groups_by_check = defaultdict(list)
+        for group in groups.values():
+            for key in check_keys((group.spec,)):
+                self._groups_by_check[key].append(group)
 
         listeners: dict[str, Listener] = {}
         for listener_spec in spec.listeners:
@@ -142,9 +153,19 @@ class Proxy:
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
 
     def _health_changed(self, changed: frozenset[CheckKey]) -> None:
-        for group in self.groups.values():
-            if any(target.check_key in changed for target in group.targets):
-                group.refresh()
+        """Groups pick by the new health from the next turn of the loop on; where thousands of targets flip one after
+        the other (a start), those of a hundredth of a second at once."""
+        if not self._stale:
+            loop = asyncio.get_running_loop()
+            self._refreshing = loop.call_at(max(loop.time(), self._refreshed + REFRESH_PAUSE), self._refresh)
+        for key in changed:
+            self._stale.update(self._groups_by_check.get(key, ()))
+
+    def _refresh(self) -> None:
+        self._refreshed = asyncio.get_running_loop().time()
+        stale, self._stale = self._stale, set()
+        for group in stale:
+            group.refresh()
 
     def connections(self) -> int:
         """How many client connections there are, on listeners that close included."""
@@ -169,10 +190,12 @@ class Proxy:
             listener.abort()
         for group in [*self.groups.values(), *self._retired]:
             group.close()
-        while self.connections():
+        deadline = loop.time() + CLOSING
+        while self.connections() and loop.time() < deadline:
             await asyncio.sleep(0)
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for timer in (self._ticker, self._refreshing):
+            if timer is not None:
+                timer.cancel()
         if self._access_log is not None:
             self._access_log.flush()
         await asyncio.sleep(0)  # the transports' last callbacks

@@ -30,6 +30,7 @@ class TcpSession:
         "_started",
         "client",
         "connect_time",
+        "denied_by",
         "group",
         "local",
         "peer",
@@ -48,6 +49,7 @@ class TcpSession:
         self.peer: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
         self.connect_time = -1.0
+        self.denied_by = ""  # the rule that kept us from a target
         self.tls = NO_TLS
         self.relay = Relay(listener.clock, IDLE_TIMEOUT, self._ended, half_close=not listener.secure)
         self.client = self.relay.client = _ClientEnd(self)
@@ -81,7 +83,8 @@ class TcpSession:
             self.target = target
             if target.denied is not None:
                 reason = "target_denied"
-                listener.counters.denied[target.denied.rule] += 1
+                self.denied_by = target.denied.rule
+                listener.counters.denied[self.denied_by] += 1
                 continue
             target.in_flight += 1
             self._counted = True
@@ -91,7 +94,8 @@ class TcpSession:
                 reason = "connect_timeout"
             except DeniedError as denied:
                 reason = "target_denied"
-                listener.counters.denied[denied.rule] += 1
+                self.denied_by = denied.rule
+                listener.counters.denied[self.denied_by] += 1
             except OSError:
                 reason = "connect_failed"
             except asyncio.CancelledError:
@@ -99,6 +103,7 @@ class TcpSession:
                 raise
             else:
                 self._connecting = None
+                self.denied_by = ""
                 self.connect_time = perf_counter() - self._started
                 if relay.client.transport is None:  # the client left in the same turn
                     relay.abort("client_closed")
@@ -197,9 +202,10 @@ class _TargetEnd(RelayEnd):
     def disown(self) -> None:
         """It must not be used after all; its end is no concern of the client's."""
         self._target.connections.discard(self)
-        if self.transport is not None:
-            self.transport.set_protocol(asyncio.Protocol())
-            self.transport.abort()
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
 
     def close(self) -> None:
         self.abort()

@@ -349,15 +349,26 @@ class _Reader:
         if indent and column <= indent.end() + 1:
             return self._fatal(line, indent.group().index("\t") + 1, "a tab in the indentation, YAML wants spaces")
         problem = str(error.problem or "cannot be read")
-        if "mapping values are not allowed" in problem:
-            advice = 'a colon cannot stand here: put text that holds ": " in quotes, and check the indentation'
-            return self._fatal(line, column, f"not YAML: {advice}")
+        for sign, advice in _ADVICE.items():
+            if sign in f"{error.context} {problem}":
+                return self._fatal(line, column, f"not YAML: {advice}")
         context = ""
         if error.context:
             since = f", which began in line {error.context_mark.line + 1}" if error.context_mark else ""
             context = f" ({error.context}{since})"
         return self._fatal(line, column, f"not YAML: {problem}{context}")
 
+
+# What people do write, by what libyaml says of it, or PyYAML's own parser.
+_ADVICE: Final = {
+    "mapping values are not allowed": 'a colon cannot stand here: put text that holds ": " in quotes, and check the '
+    "indentation",
+    "while scanning an alias": '* begins the name of an anchor: put text such as "*.example.org" in quotes',
+    "cannot start any token": "this character cannot begin a value: put the text in quotes",
+    "node content": 'a value should stand here: put text such as "::1" in quotes',
+    "expected key": "this does not fit what stands above: check the indentation and the quotes",
+    "expected <block end>": "this does not fit what stands above: check the indentation and the quotes",
+}
 
 # Only escapes can make them, and only PyYAML's own parser lets them.
 _SURROGATE = re.compile("[\ud800-\udfff]")

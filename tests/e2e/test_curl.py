@@ -59,10 +59,18 @@ load_balancer:
       protocol: HTTP
       default_action: {{forward: tg-web}}
       rules:
-        - {{priority: 10, conditions: {{path: ["/api/*"], host: [api.example.org], method: [GET, POST]}}, action: {{forward: tg-api}}}}
-        - {{priority: 20, conditions: {{path: ["/old/*"]}}, action: {{redirect: {{status: 301, path: "/new/#{{path}}"}}}}}}
-        - {{priority: 30, conditions: {{header: {{x-canary: ["yes"]}}}}, action: {{forward: [{{target_group: tg-web, weight: 0}}, {{target_group: tg-api, weight: 10}}]}}}}
-        - {{priority: 40, conditions: {{path: [/teapot]}}, action: {{fixed_response: {{status: 418, content_type: text/plain, body: "no coffee\\n"}}}}}}
+        - priority: 10
+          conditions: {{path: ["/api/*"], host: [api.example.org], method: [GET, POST]}}
+          action: {{forward: tg-api}}
+        - priority: 20
+          conditions: {{path: ["/old/*"]}}
+          action: {{redirect: {{status: 301, path: "/new/#{{path}}"}}}}
+        - priority: 30
+          conditions: {{header: {{x-canary: ["yes"]}}}}
+          action: {{forward: [{{target_group: tg-web, weight: 0}}, {{target_group: tg-api, weight: 10}}]}}
+        - priority: 40
+          conditions: {{path: [/teapot]}}
+          action: {{fixed_response: {{status: 418, content_type: text/plain, body: "no coffee\\n"}}}}
 {secure}
   target_groups:
     - {{name: tg-web, targets: [{{ip: 127.0.0.1, port: {origin.port}}}]}}
@@ -207,13 +215,17 @@ def test_https_with_the_development_certificate_and_alpn(site: Site) -> None:
         ("old", "1.1", "TLSv1.1"),
     ],
 )
-def test_the_policy_says_which_versions_are_spoken(
-    site: Site, listener: str, maximum: str, spoken: str | None
-) -> None:
+def test_the_policy_says_which_versions_are_spoken(site: Site, listener: str, maximum: str, spoken: str | None) -> None:
     # Debian's OpenSSL would refuse TLS 1.1 by itself; here it is the server's turn to do so.
     willing = ["--tlsv1.0", "--tls-max", maximum, "--ciphers", "DEFAULT@SECLEVEL=0"]
     answer = curl("-v", *willing, *site.trusting("dev"), site.url(listener), code=35 if spoken is None else 0)
     assert (f"SSL connection using {spoken} / " in answer.said) == (spoken is not None)
+
+
+def test_a_client_that_the_policy_turns_away_is_told_why(site: Site) -> None:
+    """By TLS's own alert, and not by a connection that just ends."""
+    answer = curl("--tls-max", "1.2", *site.trusting("dev"), site.url("only13"), code=35)
+    assert "alert protocol version" in answer.said
 
 
 @pytest.mark.parametrize(

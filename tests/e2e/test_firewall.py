@@ -93,8 +93,7 @@ admin: {{listen: "{self.admin}"}}
         pattern = r'^penstock_connections_denied_total\{listener="127\.0\.0\.1:(\d+)",rule="([^"]+)"\} (\S+)$'
         metrics = penstock.get("/metrics")[1].decode()
         return {
-            (by_port[port], rule): int(float(count))
-            for port, rule, count in re.findall(pattern, metrics, re.MULTILINE)
+            (by_port[port], rule): int(float(count)) for port, rule, count in re.findall(pattern, metrics, re.MULTILINE)
         }
 
     def lines(self) -> list[dict[str, Any]]:
@@ -104,7 +103,10 @@ admin: {{listen: "{self.admin}"}}
 def ask(connection: socket.socket) -> bytes:
     connection.sendall(b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
     answer = b""
-    while not answer.endswith(b"\r\n\r\nin") and not answer.startswith(b"HTTP/1.1 5") and (more := connection.recv(65536)):
+    while not answer.endswith(b"\r\n\r\nin") and not answer.startswith(b"HTTP/1.1 5"):
+        more = connection.recv(65536)
+        if not more:
+            break
         answer += more
     return answer
 
@@ -160,7 +162,11 @@ def test_a_security_group_can_be_who_may_come(tmp_path: Path) -> None:
     inner = f"""\
   - name: internal
     security_groups: [internal-lb-sg]
-    listeners: [{{port: {free_port()}, address: {FAMILIAR}, protocol: HTTP, default_action: {{fixed_response: {{status: 200}}}}}}]
+    listeners:
+      - port: {free_port()}
+        address: {FAMILIAR}
+        protocol: HTTP
+        default_action: {{fixed_response: {{status: 200}}}}
 """
     site = Site(tmp_path, sections, "security_groups: [web-sg]", extra=inner)
     with serving(site.origin), site.running():

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from support import Exchange, Origin, PenstockProcess, free_port, hang, response, serving
 from support.certificates import issue
@@ -202,19 +200,25 @@ def test_tcp_and_https_checks_see_a_program_come_and_go(tmp_path: Path) -> None:
                 assert curl("-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{site.port}/").text == "200"
 
 
-@pytest.mark.parametrize(
-    ("reply", "description"),
-    [
-        (response(status=204), None),
-        (response(status=302), None),
-        (response(status=404), "Health checks failed with these codes: [404]"),
-        (b"220 mail.example.org ESMTP\r\n", "Health checks failed: the answer is not HTTP/1.1."),
-        (hang, "Request timed out."),
-    ],
-)
-def test_what_counts_as_healthy(tmp_path: Path, reply: Any, description: str | None) -> None:
-    origin = Origin(reply)
-    with serving(origin), running(tmp_path, f"{check(path='/')}, {targets(('127.0.0.1', origin.port))}") as site:
-        until(lambda: site.health() != ["initial"])
-        assert site.health() == ["healthy" if description is None else "unhealthy"]
-        assert site.health("description") == [description or ""]
+# What a target answers to its check, and what is said of it; None: it is healthy.
+ANSWERS = {
+    "no-content": (response(status=204), None),
+    "redirect": (response(status=302), None),
+    "not-found": (response(status=404), "Health checks failed with these codes: [404]"),
+    "mail": (b"220 mail.example.org ESMTP\r\n", "Health checks failed: the answer is not HTTP/1.1."),
+    "silence": (hang, "Request timed out."),
+}
+
+
+def test_what_counts_as_healthy(tmp_path: Path) -> None:
+    origins = {name: Origin(reply) for name, (reply, _) in ANSWERS.items()}
+    with serving(*origins.values()):
+        everyone = targets(*(("127.0.0.1", origin.port) for origin in origins.values()))
+        with running(tmp_path, f"{check(path='/')}, {everyone}") as site:
+            until(lambda: "initial" not in site.health())
+            assert dict(zip(origins, site.health("description"), strict=True)) == {
+                name: description or "" for name, (_, description) in ANSWERS.items()
+            }
+            assert site.health() == [
+                "healthy" if description is None else "unhealthy" for _, description in ANSWERS.values()
+            ]

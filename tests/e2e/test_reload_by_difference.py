@@ -104,7 +104,9 @@ def test_weights_rules_targets_and_instances(file: File) -> None:
             assert told == f"target group tg: target 127.0.0.1:{one.port}: weight 3, was 1"
             assert Counter(running.fetch(times=40)) == {"one": 30, "two": 10}
 
-            file.rules = "{priority: 1, conditions: {path: [/new]}, action: {fixed_response: {status: 200, body: rule}}}"
+            file.rules = (
+                "{priority: 1, conditions: {path: [/new]}, action: {fixed_response: {status: 200, body: rule}}}"
+            )
             running.reload()
             assert running.fetch("/new") == ["rule"]
             assert running.fetch() != ["rule"]
@@ -124,7 +126,7 @@ def test_weights_rules_targets_and_instances(file: File) -> None:
 def test_a_listener_comes_and_goes_and_its_neighbour_does_not_notice(file: File) -> None:
     new = free_port()
     file.rules = "{priority: 1, conditions: {path: ['/*']}, action: {fixed_response: {status: 200, body: old}}}"
-    line = "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n".encode()
+    line = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
     with file.running() as running, socket.create_connection(("127.0.0.1", file.port), timeout=10) as neighbour:
 
         def still_there() -> bool:

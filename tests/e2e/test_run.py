@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support import Exchange, Origin, PenstockProcess, need_tool, response, serving
 from support.configuration import Ports, text
+from support.curl import curl
 
 
 def penstock(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -85,6 +86,24 @@ def test_it_serves_and_says_where_it_listens(tmp_path: Path) -> None:
             shown = penstock("status", "--admin", f"127.0.0.1:{ports.admin}")
             assert shown.returncode == 0
             assert f"127.0.0.1:{origin.port}" in shown.stdout
+
+
+def test_the_admin_address_as_curl_sees_it(tmp_path: Path) -> None:
+    ports, origin = Ports(), Origin(response(b"hello"))
+    with serving(origin):
+        file = configured(tmp_path, ports, origin.port)
+        with PenstockProcess(file, admin=f"127.0.0.1:{ports.admin}"):
+            admin = f"http://127.0.0.1:{ports.admin}"
+            assert curl(f"{admin}/healthz").text == "ok\n"
+            assert curl(f"{admin}/readyz").text == "ready\n"
+            assert curl("-o", "/dev/null", "-w", "%{http_code}", f"{admin}/nothing").text == "404"
+            kind = ["-o", "/dev/null", "-w", "%{content_type}"]
+            assert curl(*kind, f"{admin}/status").text.startswith("application/json")
+            assert curl(*kind, f"{admin}/metrics").text.startswith("text/plain; version=")
+            status = curl(f"{admin}/status").json
+            assert [listener["listener"] for listener in status["listeners"]] == [f"127.0.0.1:{ports.http}"]
+            assert [group["target_group"] for group in status["target_groups"]] == ["tg-web"]
+            assert status["dns"]["services"][0]["names"] == ["web.services"]
 
 
 def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
@@ -185,27 +204,41 @@ def may_bind_anything() -> bool:
     return not path.exists() or int(path.read_text()) <= 79
 
 
+def without(capability: str) -> list[str]:
+    """What to put before a command so that it is not root's privilege but a plain user's right that counts."""
+    if os.geteuid() != 0:
+        return []
+    lost = ",".join(f"-{name}" for name in capability.split(","))
+    return [need_tool("setpriv", package="util-linux"), f"--bounding-set={lost}", f"--inh-caps={lost}"]
+
+
 @pytest.mark.skipif(may_bind_anything(), reason="here everyone may bind ports below 1024")
 def test_a_port_below_1024_without_the_right_is_one_sentence(tmp_path: Path) -> None:
     ports = Ports()
     ports.http = 79
     file = configured(tmp_path, ports, 9)
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        # Still root, and so able to read its own files, but without this one privilege of root.
-        lost = "-net_bind_service"
-        prefix = [need_tool("setpriv", package="util-linux"), f"--bounding-set={lost}", f"--inh-caps={lost}"]
-    command = [*prefix, sys.executable, "-m", "penstock.control", "run", str(file)]
+    # Still root, where it is, and so able to read its own files, but without this one privilege.
+    command = [*without("net_bind_service"), sys.executable, "-m", "penstock.control", "run", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd="/")
     assert done.returncode == 3, done.stderr
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("penstock: cannot listen on 127.0.0.1:79: ports below 1024 are for root")
 
 
-def test_an_unreadable_file_is_one_sentence(tmp_path: Path) -> None:
-    done = penstock("run", tmp_path)
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("missing", "No such file or directory"), ("folder", "Is a directory"), ("secret", "Permission denied")],
+)
+def test_an_unreadable_file_is_one_sentence(tmp_path: Path, what: str, reason: str) -> None:
+    file = tmp_path / what
+    if what == "folder":
+        file.mkdir()
+    elif what == "secret":
+        file.touch(mode=0o000)
+    command = [*without("dac_override,dac_read_search"), sys.executable, "-m", "penstock.control", "run", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd="/")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"penstock: {tmp_path} cannot be read: Is a directory\n"
+    assert done.stderr == f"penstock: {file} cannot be read: {reason}\n"
 
 
 def test_mistakes_are_all_told_and_nothing_is_started(tmp_path: Path) -> None:

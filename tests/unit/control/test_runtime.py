@@ -196,6 +196,21 @@ def test_stop_lets_a_request_finish_while_readyz_says_no(tmp_path: Path) -> None
     run(main())
 
 
+def test_a_listener_cannot_take_its_own_port_everywhere_and_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        ports = Ports()
+        async with Origin(response(b"hello")) as origin:
+            source = text(ports, origin.port)
+            async with running(source, tmp_path) as runtime:
+                wider = source.replace(f"port: {ports.http}, address: 127.0.0.1", f"port: {ports.http}")
+                assert wider != source
+                with pytest.raises(CannotApply, match=f"Penstock itself does, on 127.0.0.1:{ports.http}: "):
+                    await runtime.apply(settings(wider, tmp_path))
+                assert await get(ports.http) == (200, b"hello")
+
+    run(main())
+
+
 def test_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
     async def main() -> None:
         ports = Ports()
