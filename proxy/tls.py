@@ -150,6 +150,28 @@ class _Certificate:
         return self.key_bits, self.not_after
 
 
+class _TellingWhy(ssl.SSLObject):
+    """A server's side that tells the client why its handshake failed, before the connection is closed.
+
+    Event loops close as soon as a handshake raises, and what OpenSSL has to say then (`protocol version`, `handshake
+    failure`) stays in its buffer. Asking for more first makes them send it. The client leaves; one that does not
+    meets the failure with its next byte, or the handshake's timeout.
+    """
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as failure:
+            self._failure = failure
+            raise ssl.SSLWantReadError from failure
+
+
 class ServerContext(ssl.SSLContext):
     """A context that remembers what it shows, so that the access log can say it."""
 
@@ -284,6 +306,7 @@ def _dns_names(certificate: x509.Certificate) -> frozenset[str]:
 
 def _context(certificates: tuple[_Certificate, ...], policy: Policy, alpn: tuple[str, ...]) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _TellingWhy
     policy.apply(context)
     # Renegotiation lets a client make us work for free; compression tells secrets by length (CRIME).
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,11 +43,12 @@ class Site:
         return connection
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ports = {"TCP": free_port(), "TLS": free_port()}
     admin = f"127.0.0.1:{free_port()}"
-    file = tmp_path / "penstock.yaml"
+    folder = tmp_path_factory.mktemp("relay")
+    file = folder / "penstock.yaml"
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(10)
         file.write_text(f"""\
@@ -62,7 +64,7 @@ admin: {{listen: "{admin}"}}
 access_log: {{file: access.log}}
 """)
         with PenstockProcess(file, admin=admin) as penstock:
-            yield Site(penstock, ports, target, tmp_path / "access.log")
+            yield Site(penstock, ports, target, folder / "access.log")
 
 
 def read_all(connection: socket.socket) -> tuple[int, str]:
@@ -143,20 +145,31 @@ def test_a_large_upload_by_tls(site: Site) -> None:
 
 def test_a_connection_is_one_line_of_log_and_counted(site: Site) -> None:
     with site.connect("TLS") as client, site.accept() as target:
+        address, port = client.getsockname()
         client.sendall(b"12345")
         assert target.recv(100) == b"12345"
         target.sendall(b"123")
         assert client.recv(100) == b"123"
         (group,) = site.penstock.status()["target_groups"]
-        assert group["targets"][0]["in_flight"] == 1
+        assert group["targets"][0]["in_flight"] >= 1  # those of the tests before may still be ending
         client.close()
         assert target.recv(1) == b""
-    site.penstock.signal(signal.SIGTERM)
-    site.penstock.wait(10)
-    (line,) = map(json.loads, site.log.read_text().splitlines())
+    line = logged(site.log, f"{address}:{port}")
     assert (line["type"], line["received_bytes"], line["sent_bytes"]) == ("tls", 5, 3)
     assert (line["target_group"], line["certificate"], line["reason"]) == ("tg-db", "dev", "client_closed")
     assert line["tls_protocol"] in ("TLSv1.2", "TLSv1.3")
+
+
+def logged(log: Path, client: str) -> dict[str, Any]:
+    """The line of that client, which is written within a second."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["client"] == client]
+        if lines:
+            (line,) = lines
+            return line
+        time.sleep(0.02)
+    raise AssertionError(f"nothing was logged of {client}")
 
 
 def test_a_target_that_refuses_is_passed_over(tmp_path: Path) -> None:
