@@ -33,6 +33,7 @@ class Exchange:
     """Abstract: the methods that only raise are the client's side's to fill in."""
 
     __slots__ = (
+        "_awaited",
         "_began",
         "_connecting",
         "_finished",
@@ -60,6 +61,7 @@ class Exchange:
         "target_status",
         "target_time",
         "tls",
+        "trailers_wanted",
         "upstream",
         "uri",
     )
@@ -75,11 +77,13 @@ class Exchange:
         self.method = self.uri = b""
         self.http10 = False
         self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
+        self.trailers_wanted = False  # the client takes fields after the body
         self.sending = False  # the request's body is not complete yet
         self.route: Route | None = None
         self.group: TargetGroup | None = None
         self.target: Target | None = None
         self.upstream: Upstream | None = None
+        self._awaited: Target | None = None  # who is being connected to, and counts this request as in flight
         self._connecting: asyncio.Task[None] | None = None
         self._replay: bytes | None = None  # the whole request, while it may be sent again
         self.reason = ""
@@ -111,8 +115,15 @@ class Exchange:
     def response_body(self, data: bytes) -> None:
         raise NotImplementedError
 
+    def response_trailers(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Fields after the body, from a HTTP/2 target; HTTP/1 clients are not sent any."""
+
     def response_ends(self) -> None:
         raise NotImplementedError
+
+    def unwraps(self) -> bool:
+        """Whether the client wants a body's content without the frames of HTTP/1."""
+        return self.http10
 
     def hold_client(self) -> None:
         """The target reads slower than the client sends."""
@@ -171,9 +182,23 @@ class Exchange:
         else:
             self._respond(*answer)
 
+    def _lend(self, target: Target, message: bytes) -> None:
+        """Send over a kept connection, else over a new one. `target` is counted as in flight."""
+        if not target.idle:
+            self._connect(target, message)
+            return
+        upstream: Upstream = target.idle.pop()  # type: ignore[assignment]  # only Upstreams are kept idle
+        self.upstream = upstream
+        upstream.session = self
+        upstream.transport.write(message)
+        target.counters.requests += 1
+        target.counters.bytes_out += len(message)
+        self.request_time = perf_counter() - self._started
+
     def _connect(self, target: Target, message: bytes) -> None:
         self._hold_back()
         loop = asyncio.get_running_loop()
+        self._awaited = target
         self._connecting = loop.create_task(self._connect_and_send(target, message))
 
     async def _connect_and_send(self, target: Target, message: bytes) -> None:
@@ -192,17 +217,14 @@ class Exchange:
                 self._denied(denied.rule)
             except OSError:
                 status, reason = 502, "connect_failed"
-            except asyncio.CancelledError:
-                target.in_flight -= 1
-                raise
             target.in_flight -= 1
             target.counters.failed[reason] += 1
             other = group.pick()
             if attempt + 1 == CONNECT_TRIES or other is None or other is target or other.denied is not None:
                 break
-            target = self.target = other
+            target = self.target = self._awaited = other
             target.in_flight += 1
-        self._connecting = None
+        self._connecting = self._awaited = None
         if upstream is None:
             self._fail(status, reason)
             return
@@ -261,8 +283,12 @@ class Exchange:
     def _give_up(self) -> None:
         """Nobody waits for the answer any more, or will: the upstream is let go, a connection attempt cancelled."""
         if self._connecting is not None:
+            # It may never have begun to run, so what it would have undone is undone here.
             self._connecting.cancel()
             self._connecting = None
+            if self._awaited is not None:
+                self._awaited.in_flight -= 1
+                self._awaited = None
         if self.upstream is not None:
             upstream, self.upstream = self.upstream, None
             upstream.let_go()

@@ -22,6 +22,7 @@ from .http1 import (
     replace_host,
     request_line,
 )
+from .http2_session import PREFACE, Http2Session
 from .http_client import AHEAD, KEEP_ALIVE_TIMEOUT, MAX_AHEAD, MAX_LINGER, UPSTREAM_FULL, HttpClient
 from .http_fields import MAX_REQUEST_LINE, BadMessage
 from .relay import Relay
@@ -88,6 +89,9 @@ class HttpSession(HttpClient):
         cut = data.find(b"\r\n") + 2
         match = request_line(data[:cut])
         block = data[cut:end]
+        if match is None and listener.http2 and data.startswith(PREFACE[:18]):
+            self._speak_http2(data)
+            return
         if match is None or cut > MAX_REQUEST_LINE:
             block, end, data = self._begin_unusual(data, end, cut)
             head = self.head
@@ -148,6 +152,16 @@ class HttpSession(HttpClient):
                 self.request_time = perf_counter() - self._started
         else:
             self._connect(target, message)
+
+    def _speak_http2(self, data: bytes) -> None:
+        """The client began with HTTP/2's preface (RFC 9113 3.3): the connection gets another session."""
+        transport = self.transport
+        assert transport is not None
+        session = Http2Session(self.listener)
+        transport.set_protocol(session)
+        session.connection_made(transport)
+        self.listener.connections.discard(self)
+        session.data_received(data)
 
     def _learn(self, block: bytes) -> RequestHead:
         try:

@@ -20,6 +20,7 @@ from .actions import fixed_response
 from .clock import Clock
 from .counters import ListenerCounters
 from .firewall import Firewall
+from .http2_session import Http2Session
 from .http_session import HttpSession
 from .plan import Plan
 from .records import connection_record, denial_record, request_record
@@ -60,6 +61,7 @@ class Listener:
         "draining",
         "firewall",
         "handshakes",
+        "http2",
         "plan",
         "rng",
         "secure",
@@ -76,6 +78,7 @@ class Listener:
         self.handshakes: set[asyncio.Task[None]] = set()
         self.draining = False
         self.secure = spec.protocol in ("HTTPS", "TLS")
+        self.http2 = spec.http2 and spec.protocol == "HTTP"  # by prior knowledge; under TLS, ALPN says
         self.bound: tuple[str, int] = (spec.address, spec.port)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -119,6 +122,7 @@ class Listener:
         self.firewall = firewall
         self.context = context
         self.secure = spec.protocol in ("HTTPS", "TLS")
+        self.http2 = spec.http2 and spec.protocol == "HTTP"
 
     def _accept(self) -> asyncio.Protocol:
         return Admission(self)
@@ -173,7 +177,7 @@ class Listener:
 
     async def _handshake(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        protocol = HttpSession(self) if self.spec.protocol == "HTTPS" else TcpSession(self).client
+        protocol = Negotiated(self) if self.spec.protocol == "HTTPS" else TcpSession(self).client
         try:
             await loop.connect_accepted_socket(
                 lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
@@ -259,6 +263,23 @@ def _error(status: int) -> FixedResponse:
     """What a client reads when we have no better answer. The reason is for the log, not for strangers."""
     phrase = "Too Many Forwarded Addresses" if status == 463 else HTTPStatus(status).phrase
     return FixedResponse(status, "text/plain", f"{status} {phrase}\n")
+
+
+class Negotiated(asyncio.Protocol):
+    """HTTPS after its handshake: ALPN has chosen what is spoken."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        connection = transport.get_extra_info("ssl_object")
+        session = (
+            Http2Session(self._listener) if connection.selected_alpn_protocol() == "h2" else HttpSession(self._listener)
+        )
+        transport.set_protocol(session)
+        session.connection_made(transport)
 
 
 class Admission(asyncio.Protocol):

@@ -80,10 +80,12 @@ class Proxy:
         if (
             running is not None
             and running.context is not None
-            and (running.spec.certificates, running.spec.ssl_policy) == (spec.certificates, spec.ssl_policy)
+            and (running.spec.certificates, running.spec.ssl_policy, running.spec.http2)
+            == (spec.certificates, spec.ssl_policy, spec.http2)
         ):
             return running.context
-        return server_context(spec.certificates, spec.ssl_policy)
+        alpn = ("h2", "http/1.1") if spec.http2 and spec.protocol == "HTTPS" else ("http/1.1",)
+        return server_context(spec.certificates, spec.ssl_policy, alpn)
 
     def use_access_log(self, access_log: AccessLog | None) -> None:
         """Write to another log from now on; the caller closes the old one."""

@@ -12,6 +12,7 @@ from typing import Literal
 ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
 TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
 CheckProtocol = Literal["HTTP", "HTTPS", "TCP"]
+ProtocolVersion = Literal["HTTP1", "HTTP2", "GRPC"]
 Algorithm = Literal["round_robin", "least_outstanding_requests", "weighted_random"]
 IpProtocol = Literal["tcp", "udp", "icmp", "all"]
 
@@ -53,6 +54,7 @@ class TargetGroupSpec:
     health_check: HealthCheckSpec | None = None  # None: every target counts as healthy
     targets: tuple[TargetSpec, ...] = ()
     deregistration_delay: float = 300.0  # ALB's default
+    protocol_version: ProtocolVersion = "HTTP1"  # GRPC is HTTP2 under the name that AWS gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ class ListenerSpec:
     rules: tuple[RuleSpec, ...] = ()
     ssl_policy: str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     certificates: tuple[CertificateSpec, ...] = ()  # the first is the default, the others are chosen by SNI
+    http2: bool = True  # offered by ALPN under HTTPS, taken by prior knowledge under HTTP
     firewall: FirewallSpec = FirewallSpec()
 
     @property

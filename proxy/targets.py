@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .balancing import Balancer, balancer, eligible
 from .counters import TargetCounters
@@ -39,6 +39,7 @@ class Target:
         "idle",
         "in_flight",
         "key",
+        "shared",
         "spec",
         "weight",
     )
@@ -51,6 +52,7 @@ class Target:
         self.counters = TargetCounters()
         self.in_flight = 0
         self.idle: list[TargetConnection] = []  # last in, first out: the warmest first, the surplus ages out
+        self.shared: list[Any] = []  # HTTP/2 connections that take further streams
         self.connections: set[TargetConnection] = set()
         self.draining = False
         self.drain_until = 0.0
@@ -106,7 +108,7 @@ class TargetGroup:
         for target in removed:
             target.draining = True
             target.drain_until = now + spec.deregistration_delay
-            for connection in list(target.idle):
+            for connection in [*target.idle, *target.shared]:
                 connection.close()
             self._draining.append(target)
         self.refresh()
@@ -131,6 +133,8 @@ class TargetGroup:
             idle = target.idle
             while idle and idle[0].idle_until <= now:
                 idle.pop(0).close()
+            for connection in [each for each in target.shared if not each.lent and each.idle_until <= now]:
+                connection.close()
         for target in list(self._draining):
             if now >= target.drain_until:
                 for connection in list(target.connections):

@@ -15,6 +15,7 @@ from . import tls
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
 from .clock import Clock
 from .http1 import CHUNKED, HeadMemo, ResponseHead, body_length
+from .http2_upstream import Http2Target
 from .http_fields import MAX_HEAD, BadMessage
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Upstream(asyncio.Protocol):
                 self._continue(session, data)
         elif length == CHUNKED:
             self._state = _CHUNKED
-            self._reader = ChunkedReader(unwrap=session.http10)
+            self._reader = ChunkedReader(unwrap=session.unwraps())
             if data:
                 self._body(session, data)
         else:
@@ -193,7 +194,7 @@ class Upstream(asyncio.Protocol):
                     self._keep = False
                 self._end(session)
         elif self._state == _UNTIL_CLOSE:
-            session.response_body(data if session.http10 else wrap(data))
+            session.response_body(data if session.unwraps() else wrap(data))
 
     def _end(self, session: Exchange) -> None:
         if session.sending:
@@ -261,7 +262,7 @@ class Upstream(asyncio.Protocol):
             self._leave_idle()
             return
         if self._state == _UNTIL_CLOSE and exc is None:
-            if not session.http10:
+            if not session.unwraps():
                 session.response_body(LAST_CHUNK)
             self._end(session)
         else:
@@ -302,6 +303,8 @@ class DeniedError(Exception):
 async def connect(target: Target, clock: Clock) -> Upstream:
     """Open a connection to `target`. Raises OSError (TimeoutError among them), or DeniedError."""
     loop = asyncio.get_running_loop()
+    if target.group.spec.protocol_version != "HTTP1":
+        return await _connect_http2(target, clock)
     async with asyncio.timeout(CONNECT_TIMEOUT):
         _, upstream = await loop.create_connection(
             lambda: Upstream(target, clock), target.spec.ip, target.spec.port, ssl=tls_to(target)
@@ -312,14 +315,37 @@ async def connect(target: Target, clock: Clock) -> Upstream:
     return upstream
 
 
+async def _connect_http2(target: Target, clock: Clock) -> Upstream:
+    """A stream of a connection that is there and has room, or of a new one."""
+    shared: list[Http2Target] = target.shared
+    carrier = next((each for each in shared if each.takes_more), None)
+    if carrier is None:
+        secure = tls_to(target)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            transport, carrier = await asyncio.get_running_loop().create_connection(
+                lambda: Http2Target(target, clock, secure=secure is not None),
+                target.spec.ip,
+                target.spec.port,
+                ssl=secure,
+            )
+        check_return(target, transport)
+        if transport.is_closing():
+            raise ConnectionResetError
+        shared.append(carrier)
+    return carrier.lend()  # type: ignore[return-value]  # it looks like an Upstream to who borrows it
+
+
 @cache
-def _target_context() -> ssl.SSLContext:
-    return tls.client_context()
+def _target_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    return tls.client_context(alpn=alpn)
 
 
 def tls_to(target: Target) -> ssl.SSLContext | None:
     """How to speak TLS to this target, or None for plain text. As on ALB, its certificate is not verified."""
-    return _target_context() if target.group.spec.protocol in ("HTTPS", "TLS") else None
+    spec = target.group.spec
+    if spec.protocol not in ("HTTPS", "TLS"):
+        return None
+    return _target_context(("h2",) if spec.protocol_version != "HTTP1" else ())
 
 
 def check_return(target: Target, transport: asyncio.BaseTransport) -> None:

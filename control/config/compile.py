@@ -102,6 +102,7 @@ def _listener(
         rules=tuple(sorted(map(_rule, listener.rules), key=lambda rule: rule.priority)),
         certificates=tuple(certificates[name] for name in listener.certificate_names()),
         ssl_policy=listener.ssl_policy,
+        http2=listener.http2,
         firewall=firewall,
     )
 
@@ -133,6 +134,7 @@ def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer) -> T
     return TargetGroupSpec(
         name=group.name,
         protocol=protocol,
+        protocol_version=group.protocol_version,
         algorithm=group.algorithm,
         health_check=_health_check(group.health_check, protocol) if group.health_check else None,
         targets=tuple(

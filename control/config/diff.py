@@ -74,6 +74,7 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         yield from _value("load balancer", old.load_balancer, new.load_balancer)
         yield from _value("protocol", old.protocol, new.protocol)
         yield from _value("ssl_policy", old.ssl_policy, new.ssl_policy)
+        yield from _value("http2", old.http2, new.http2)
         if old.default_action != new.default_action:
             yield "default action changed"
         yield from _each("rule", old.rules, new.rules, lambda rule: rule.priority, _changed)
@@ -103,6 +104,7 @@ def _group_firewalls(old: dict[str, FirewallSpec], new: dict[str, FirewallSpec])
 def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
     def lines() -> Iterator[str]:
         yield from _value("protocol", old.protocol, new.protocol)
+        yield from _value("protocol_version", old.protocol_version, new.protocol_version)
         yield from _value("algorithm", old.algorithm, new.algorithm)
         delays = seconds_as_text(old.deregistration_delay), seconds_as_text(new.deregistration_delay)
         yield from _value("deregistration_delay", *delays)

@@ -139,6 +139,8 @@ class TargetGroup(Described):
     """What rules refer to; unique in the file."""
     protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"] | None = None
     """What targets speak. Left out: HTTP in an application load balancer, TCP in a network one."""
+    protocol_version: Literal["HTTP1", "HTTP2", "GRPC"] = "HTTP1"
+    """The version of HTTP that targets speak; GRPC is HTTP2 by the name AWS gives it."""
     port: Port | None = None
     """The port of targets that name none."""
     target_type: Literal["ip", "instance"] = "ip"
@@ -254,6 +256,8 @@ class Listener(Described):
     """HTTP and HTTPS for an application load balancer, TCP and TLS for a network one."""
     ssl_policy: Text = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     """Versions and ciphers, by AWS's names or TLS-1-2, TLS-1-3."""
+    http2: bool = True
+    """Whether clients may speak HTTP/2: chosen in the handshake under HTTPS, by prior knowledge under HTTP."""
     certificate: Name | None = None
     """The certificate for clients that name no server, or one that no certificate is for."""
     certificates: tuple[Name, ...] = ()

@@ -141,7 +141,7 @@ def test_refused(name: str) -> None:
     status, sent = REFUSED[name]
 
     async def main() -> None:
-        async with Origin(response()) as origin, balancing(origin.port) as balancer:
+        async with Origin(response()) as origin, balancing(origin.port, http2=False) as balancer:
             answer = await balancer.exchange(sent + SMUGGLED)
             assert answer.startswith(b"HTTP/1.1 %d " % status), answer
             assert b"\r\nConnection: close\r\n" in answer
@@ -164,7 +164,7 @@ def test_refused_however_it_is_cut(name: str) -> None:
         return
 
     async def main() -> None:
-        async with Origin(response()) as origin, balancing(origin.port, log=False) as balancer:
+        async with Origin(response()) as origin, balancing(origin.port, log=False, http2=False) as balancer:
             session_answer = await _drip(balancer.listener, sent)
             assert session_answer.startswith(b"HTTP/1.1 %d " % status), session_answer
             assert not [request for request in origin.requests if b"smuggled" in request.head]

@@ -1,0 +1,444 @@
+"""One stream of an HTTP/2 connection from a client: an exchange whose bytes go out as frames.
+
+Flow control is the back-pressure of both directions: what the client's window does not take is held up to a mark and
+then the target is not read from; what the target does not take is not acknowledged, so the client's window runs out.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import h2.errors
+import h2.exceptions
+
+from .chunked import LAST_CHUNK, wrap
+from .exchange import IDLE_TIMEOUT, Exchange
+from .http1 import CHUNKED, ResponseHead, body_length, parse_response
+from .http2 import Headers, Http2Request, answer_headers
+from .relay import Relay
+from .upstream import MEMO, Upstream
+
+if TYPE_CHECKING:
+    from .http2_session import Http2Session
+    from .http_fields import BadMessage
+
+TUNNEL_TIMEOUT = 3600.0
+LINGER_TIMEOUT = 2.0  # nginx resets at once, which some clients take for a failure
+# Bytes of an answer held for a client whose window is closed; above, its target is not read from until half is gone.
+HOLD_HIGH = 64 * 1024
+HOLD_LOW = 16 * 1024
+
+_CODES = h2.errors.ErrorCodes
+
+
+class Http2Stream(Exchange):
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_closed",
+        "_ended",
+        "_last",
+        "_length",
+        "_relay",
+        "_trailers",
+        "_unacknowledged",
+        "held",
+        "number",
+        "session",
+        "websocket",
+    )
+
+    def __init__(self, session: Http2Session, number: int) -> None:
+        super().__init__(session.listener)
+        self.session = session
+        self.number = number
+        self.peer = session.peer
+        self.local = session.local
+        self.tls = session.tls
+        self.deadline = session.listener.clock.now + IDLE_TIMEOUT
+        self.websocket = False
+        self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
+        self._unacknowledged = 0
+        self._ahead: list[bytes] = []  # of the request's body, until there is a target
+        self._ended = False  # the request's body is complete
+        self._length = 0  # of the request's body, CHUNKED when unknown
+        self._body = bytearray()  # of the answer, waiting for the client's window
+        self._last = False  # nothing more will be added to it
+        self._trailers: Headers | None = None
+        self._closed = False
+        self._relay: Relay | None = None
+
+    def unwraps(self) -> bool:
+        return True
+
+    # -- the request --------------------------------------------------------------------------------------------------
+
+    def begin(self, request: Http2Request, *, ended: bool) -> None:
+        """Raises BadMessage, before anything was sent, when the request is to be refused."""
+        listener = self.listener
+        self.method, self.uri = request.method, request.uri
+        self._count()
+        head = self.head = MEMO.requests.get(request.block) or MEMO.learn_request(request.block, http10=False)
+        self.websocket = request.websocket
+        self.trailers_wanted = request.trailers
+        self._ended = ended
+        self._length = head.length
+        self.sending = not ended and not request.websocket
+        plan = listener.plan
+        route = self.route = plan.only_route or self._choose(plan, head)
+        group = self.group = route.group or self._draw(route)
+        if group is None:
+            self._answer_ourselves()
+            return
+        target = self.target = group.pick()
+        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self.session.tail)
+        self._replay = None if self.sending else message
+        if target is None:
+            self._fail(503, "no_target")
+        elif target.denied is not None:
+            self._denied(target.denied.rule)
+            self._fail(503, "target_denied")
+        else:
+            target.in_flight += 1
+            self._lend(target, message)
+
+    def _count(self) -> None:
+        self._finished = False
+        self._started = perf_counter()
+        self.listener.counters.requests += 1
+
+    def refuse(self, bad: BadMessage) -> None:
+        """A request that is none, or none that we take."""
+        if self._finished and not self._closed:
+            self._count()
+        self._fail(bad.status, bad.reason)
+
+    def received_data(self, data: bytes, size: int) -> None:
+        """`size` is what counts against the windows, padding and all."""
+        self._unacknowledged += size
+        if self._closed:
+            self._acknowledge()
+            return
+        self.received += len(data)
+        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        if self._relay is not None:
+            self._relay.client.data_received(data)
+        elif self.upstream is not None:
+            self._send(self.upstream, data)
+        elif self._connecting is not None or self.websocket:
+            self._ahead.append(data)  # at most one window's worth, for none of it is acknowledged yet
+            return
+        if not self.held:
+            self._acknowledge()
+
+    def _send(self, upstream: Upstream, data: bytes) -> None:
+        if data and self.sending:
+            out = wrap(data) if self._length == CHUNKED else data
+            upstream.transport.write(out)
+            upstream.target.counters.bytes_out += len(out)
+
+    def received_end(self) -> None:
+        self._ended = True
+        if self._relay is not None:
+            self._relay.client.connection_lost(None)  # a WebSocket has no half-close
+        elif self.upstream is not None:
+            self._send_end(self.upstream)
+        self._forget_if_over()
+
+    def _send_end(self, upstream: Upstream) -> None:
+        if self.sending:
+            self.sending = False
+            if self._length == CHUNKED:
+                upstream.transport.write(LAST_CHUNK)
+
+    def _send_ahead(self, upstream: Upstream) -> None:
+        ahead, self._ahead = self._ahead, []
+        if not self.websocket:
+            for data in ahead:
+                self._send(upstream, data)
+            if self._ended:
+                self._send_end(upstream)
+        else:
+            self._ahead = ahead
+
+    def _acknowledge(self) -> None:
+        if self._unacknowledged:
+            size, self._unacknowledged = self._unacknowledged, 0
+            try:
+                self.session.frames.acknowledge_received_data(size, self.number)
+            except h2.exceptions.StreamClosedError:
+                return
+            self.session.flush_soon()
+
+    # -- the answer (called by the upstream) --------------------------------------------------------------------------
+
+    def response_begins(self, head: ResponseHead) -> None:
+        self._began = True
+        self.status = self.target_status = head.status
+        self.target_time = perf_counter() - self._started - self.request_time
+        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        if self.target is not None:
+            self.target.counters.responses[head.status // 100] += 1
+        self._last = body_length(head, self.method) == 0
+        self._send_headers(answer_headers(head), end=self._last)
+
+    def response_interim(self, head: ResponseHead) -> None:
+        request = self.head
+        assert request is not None
+        if head.status != 100 or request.expect_continue:
+            self._send_headers(answer_headers(head), end=False)
+
+    def response_body(self, data: bytes) -> None:
+        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.sent += len(data)
+        self._body += data
+        if len(self._body) < HOLD_LOW:
+            self.session.pump_soon(self)  # with what follows in the same turn, the end of the answer mostly
+            return
+        self.pump()
+        if len(self._body) > HOLD_HIGH and self.upstream is not None:
+            self.upstream.transport.pause_reading()
+
+    def response_trailers(self, trailers: Headers) -> None:
+        self._trailers = trailers
+
+    def response_ends(self) -> None:
+        self.upstream = None
+        self._replay = None
+        self._settle()
+        self.sending = False
+        self._forget_if_over()
+        self._last = True
+        self.session.pump_soon(self)
+
+    def response_switches(self, head: ResponseHead, rest: bytes) -> None:
+        """RFC 8441 5: what HTTP/1 says with 101, HTTP/2 says with 200, and the stream is the tunnel."""
+        request, upstream = self.head, self.upstream
+        assert request is not None
+        assert upstream is not None
+        if not (self.websocket and head.websocket):
+            self.upstream = None
+            upstream.let_go()
+            self._fail(502, "target_bad_upgrade")
+            return
+        self.upstream = None
+        self._began = True
+        self.status = self.target_status = 101
+        fields = [pair for pair in answer_headers(head)[1:] if pair[0] != b"sec-websocket-accept"]
+        self._send_headers([(b":status", b"200"), *fields], end=False)
+        target = upstream.target
+
+        def ended(relay: Relay) -> None:
+            target.in_flight -= 1
+            target.connections.discard(upstream)
+            self.reason = relay.reason
+            if not self._finished:
+                self._settle()
+            self._last = True
+            self.pump()
+
+        relay = self._relay = Relay(self.listener.clock, TUNNEL_TIMEOUT, ended, half_close=False)
+        relay.client.transport = _StreamTransport(self)  # type: ignore[assignment]  # as much of one as a relay uses
+        relay.target_end.transport = upstream.transport
+        upstream.become_tunnel(relay)
+        if rest:
+            relay.target_end.data_received(rest)
+        ahead, self._ahead = self._ahead, []
+        for data in ahead:
+            relay.client.data_received(data)
+        self._acknowledge()
+
+    def write_tunnelled(self, data: bytes) -> None:
+        self.sent += len(data)
+        self._body += data
+        self.pump()
+        if len(self._body) > HOLD_HIGH and self._relay is not None:
+            self._relay.client.pause_writing()
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def _send_headers(self, headers: Headers, *, end: bool) -> None:
+        if self._closed:
+            return
+        try:
+            self.session.frames.send_headers(self.number, headers, end_stream=end)
+        except h2.exceptions.ProtocolError:  # the client reset it in the same turn
+            self.client_left()
+            return
+        self.session.flush_soon()
+        if end:
+            self._close()
+
+    def pump(self) -> None:
+        """Send what the windows take."""
+        frames, session = self.session.frames, self.session
+        if self._closed or not self._began:
+            return
+        body = self._body
+        try:
+            while body and not session.full:
+                room = min(frames.local_flow_control_window(self.number), frames.max_outbound_frame_size, len(body))
+                if room <= 0:
+                    break
+                done = self._last and room == len(body) and self._trailers is None
+                frames.send_data(self.number, bytes(body[:room]), end_stream=done)
+                del body[:room]
+                session.flush_soon()
+                if done:
+                    self._close()
+                    return
+            if self._last and not body:
+                if self._trailers is not None:
+                    frames.send_headers(self.number, self._trailers, end_stream=True)
+                else:
+                    frames.send_data(self.number, b"", end_stream=True)
+                session.flush_soon()
+                self._close()
+                return
+        except h2.exceptions.ProtocolError:
+            self.client_left()
+            return
+        if len(body) <= HOLD_LOW:
+            if self.upstream is not None:
+                self.upstream.transport.resume_reading()
+            elif self._relay is not None:
+                self._relay.client.resume_writing()
+
+    def _close(self) -> None:
+        """Our side has said all. What still comes of the request is taken and thrown away for a moment: a reset could
+        overtake the answer in the client (RFC 9113 8.1 allows it, and curl before 8 fell over it)."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._relay is not None:
+            self._relay.abort("client_closed")
+        if not self._ended:
+            self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+            self._acknowledge()
+        self._forget_if_over()
+
+    def _forget_if_over(self) -> None:
+        if self._closed and self._ended and self.upstream is None:
+            self.session.forget(self.number)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _respond(self, status: int, response: bytes) -> None:
+        """An answer of our own, written for HTTP/1."""
+        self.status = status
+        self._began = True
+        raw, _, body = response.partition(b"\r\n\r\n")
+        headers = answer_headers(parse_response(raw + b"\r\n\r\n"))
+        self.sent += len(body)
+        self._settle()
+        self._last = True
+        self._body += body
+        self._send_headers(headers, end=not body)
+        self.pump()
+
+    def _fail(self, status: int, reason: str) -> None:
+        self.reason = reason
+        if self._closed:
+            if not self._finished:
+                self._settle()
+            return
+        if self._began:
+            self._abort(reason)
+        else:
+            response = self.listener.error_response(status, close=False, head=self.method == b"HEAD")
+            self._respond(status, response)
+
+    def _abort(self, reason: str) -> None:
+        self.reason = reason
+        if not self._finished:
+            self._settle()
+        if not self._closed:
+            self._closed = self._ended = True
+            self.session.reset(self.number, _CODES.INTERNAL_ERROR)
+            self.session.forget(self.number)
+
+    def client_left(self) -> None:
+        """The client reset the stream, or its connection ended."""
+        self._closed = self._ended = True
+        if self._relay is not None:
+            self._relay.abort("client_closed")
+        if not self._finished:
+            self.reason = self.reason or "client_closed"
+            self.status = self.status or 460
+            self._settle()
+        self._give_up()
+        self.session.forget(self.number)
+
+    def overdue(self) -> None:
+        if self._closed:
+            self._ended = True
+            self.session.reset(self.number, _CODES.NO_ERROR)
+            self.session.forget(self.number)
+            return
+        if self._relay is not None:
+            if self._relay.deadline <= self.listener.clock.now:
+                self._relay.expire()
+            return
+        waits_for_client = self.sending and not self.held
+        stalled = bool(self._body)
+        self._give_up()
+        if stalled:
+            self._abort("client_stalled")
+        elif self._began:
+            self._abort("body_timeout" if waits_for_client else "target_timeout")
+        elif waits_for_client:
+            self._fail(408, "body_timeout")
+        else:
+            self._fail(504, "target_timeout")
+
+    def hold_client(self) -> None:
+        self.held |= 1
+
+    def release_client(self) -> None:
+        self.held &= ~1
+        if not self.held:
+            self._acknowledge()
+
+    def _hold_back(self) -> None:
+        self.held |= 2
+
+    def _let_on(self) -> None:
+        self.held &= ~2
+        if not self.held:
+            self._acknowledge()
+
+    def __repr__(self) -> str:
+        return f"<Http2Stream {self.number} {self.method.decode('latin-1')} -> {self.target!r}>"
+
+
+class _StreamTransport:
+    """What a relay needs of a transport, over a stream."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Http2Stream) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        self._stream.write_tunnelled(data)
+
+    def pause_reading(self) -> None:
+        self._stream.hold_client()
+
+    def resume_reading(self) -> None:
+        self._stream.release_client()
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The relay is done with this side: the other is gone already."""
+        stream = self._stream
+        if stream._relay is not None:
+            stream._relay.client.connection_lost(None)
+
+    abort = close
