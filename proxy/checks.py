@@ -16,6 +16,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from .balancing import RandomSource
+from .grpc_health import BadAnswer, GrpcCall
 from .health import FAILED, INTERNAL_ERROR, MISMATCH, TIMEOUT, CheckKey, HealthTable
 from .tls import client_context
 
@@ -57,7 +58,7 @@ class Checker:
     the connection; the target then fails its check with that sentence, as it would with a packet filter in between.
     """
 
-    __slots__ = ("_clock", "_connect_allowed", "_ending", "_rng", "_running", "_table", "_tls")
+    __slots__ = ("_clock", "_connect_allowed", "_ending", "_rng", "_running", "_table", "_tls", "_tls_h2")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Checker:
         self._running: dict[CheckKey, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._tls = client_context()
+        self._tls_h2 = client_context(alpn=("h2",))
 
     def apply(self, keys: Iterable[CheckKey]) -> None:
         """Probe exactly `keys` from now on. Those probed already go on undisturbed; the table follows."""
@@ -122,10 +124,13 @@ class Checker:
             if denied is not None:
                 self._report(key, Verdict(False, FAILED, denied))
                 return
-            tls = self._tls if check.protocol == "HTTPS" else None
+            tls = {"HTTPS": self._tls, "GRPCS": self._tls_h2}.get(check.protocol)
             async with asyncio.timeout(check.timeout) as patience, _connection(key, tls) as (reader, writer):
                 if check.protocol == "TCP":
                     self._report(key, PASSED)
+                    return
+                if check.protocol in ("GRPC", "GRPCS"):
+                    self._report(key, await _call(key, reader, writer))
                     return
                 writer.write(_request(key))
                 verdict = _judge(key, await _read_status(reader))
@@ -155,6 +160,8 @@ def _failure(exc: Exception) -> Verdict:
         why = "the target closed the connection without an answer"
     elif isinstance(exc, asyncio.LimitOverrunError | _NotHttpError):
         why = "the answer is not HTTP/1.1"
+    elif isinstance(exc, BadAnswer):
+        why = str(exc)
     else:
         return Verdict(False, INTERNAL_ERROR, f"The check itself failed: {exc!r}.")
     return Verdict(False, FAILED, f"Health checks failed: {why}.")
@@ -176,11 +183,29 @@ async def _connection(
         writer.transport.abort()
 
 
+def _authority(key: CheckKey) -> str:
+    return f"[{key.ip}]:{key.port}" if ":" in key.ip else f"{key.ip}:{key.port}"
+
+
+async def _call(key: CheckKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Verdict:
+    """A gRPC call, up to its status."""
+    call = GrpcCall(_authority(key), key.check.path, secure=key.check.protocol == "GRPCS")
+    writer.write(call.opening())
+    while call.answer is None:
+        data = await reader.read(MAX_REST)
+        if not data:
+            raise asyncio.IncompleteReadError(b"", None)
+        writer.write(call.feed(data))
+    verdict = _judge(key, call.answer.status)
+    if verdict.ok and call.answer.serving is False:
+        return Verdict(False, FAILED, "Health checks failed: the target says that it does not serve.")
+    return verdict
+
+
 def _request(key: CheckKey) -> bytes:
-    host = f"[{key.ip}]" if ":" in key.ip else key.ip
     return (
         f"GET {key.check.path} HTTP/1.1\r\n"
-        f"Host: {host}:{key.port}\r\n"
+        f"Host: {_authority(key)}\r\n"
         "User-Agent: ELB-HealthChecker/2.0\r\n"  # what ALB says: origins know it and leave it out of their logs
         "Connection: close\r\n\r\n"
     ).encode()

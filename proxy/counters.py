@@ -45,12 +45,13 @@ class ListenerCounters:
 
 
 class TargetCounters:
-    __slots__ = ("bytes_in", "bytes_out", "connects", "failed", "requests", "responses", "retries")
+    __slots__ = ("bytes_in", "bytes_out", "connects", "ejections", "failed", "requests", "responses", "retries")
 
     def __init__(self) -> None:
         self.requests = 0
         self.responses = [0] * 6
         self.connects = 0
+        self.ejections = 0
         self.retries = 0
         self.bytes_in = 0  # received from the target
         self.bytes_out = 0  # sent to the target

@@ -17,16 +17,19 @@ from .records import NO_TLS
 from .upstream import DeniedError, Upstream, connect
 
 if TYPE_CHECKING:
+    from .hash_key import HashKey
     from .http1 import RequestHead, ResponseHead
     from .listener import Listener
     from .plan import Plan, Route
-    from .targets import Target, TargetGroup
+    from .targets import Observer, Target, TargetGroup
 
 IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
 CONNECT_TRIES = 2  # a target that refuses has seen nothing of the request, so another may have it
 
 # RFC 9110 9.2.2. These may be sent again when a kept connection turns out to be dead.
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+
+NOT_ITS_FAULT = frozenset(("target_denied", "target_drained"))  # reasons that say nothing against the target
 
 
 class Exchange:
@@ -166,6 +169,12 @@ class Exchange:
         """One of several groups by weight, or None when the answer is ours."""
         return None if route.weighted is None else route.draw(self.listener.rng)
 
+    def _pick_by_key(self, group: TargetGroup, hash_key: HashKey) -> Target | None:
+        """By consistent hash. A request without the key goes to anyone."""
+        assert self.head is not None
+        key = hash_key.of(self.peer[0], self.uri, self.head.values)
+        return group.pick() if key is None else group.pick_for(key)
+
     def _answer_ourselves(self) -> None:
         route, head, listener = self.route, self.head, self.listener
         assert route is not None
@@ -219,8 +228,10 @@ class Exchange:
                 status, reason = 502, "connect_failed"
             target.in_flight -= 1
             target.counters.failed[reason] += 1
-            other = group.pick()
-            if attempt + 1 == CONNECT_TRIES or other is None or other is target or other.denied is not None:
+            if target.observer is not None and reason != "target_denied":
+                target.observer(0, 0.0, perf_counter())
+            other = group.pick_besides(target)
+            if attempt + 1 == CONNECT_TRIES or other is None or other.denied is not None:
                 break
             target = self.target = self._awaited = other
             target.in_flight += 1
@@ -277,8 +288,18 @@ class Exchange:
         counters.duration_count[bisect_left(DURATION_BUCKETS, duration)] += 1
         if self.reason:
             counters.failed[self.reason] += 1
+        target = self.target
+        if target is not None and target.observer is not None:
+            self._observe(target.observer, duration)
         if self.listener.access_log is not None:
             self.listener.log_request(self, duration)
+
+    def _observe(self, observer: Observer, duration: float) -> None:
+        """Tell of an answer or a failure of the target's. Failed connections were told of as they failed."""
+        if self.reason.startswith("target_") and self.reason not in NOT_ITS_FAULT:
+            observer(0, duration, perf_counter())
+        elif self.target_status:
+            observer(self.target_status, self.target_time, perf_counter())
 
     def _give_up(self) -> None:
         """Nobody waits for the answer any more, or will: the upstream is let go, a connection attempt cancelled."""

@@ -22,6 +22,8 @@ FAILED = "Target.FailedHealthChecks"
 MISMATCH = "Target.ResponseCodeMismatch"
 TIMEOUT = "Target.Timeout"
 
+EJECTED = "Target.Ejected"  # ours: ALB has no passive ejection that it tells of here
+
 
 @dataclass(frozen=True, slots=True)
 class CheckKey:

@@ -91,7 +91,8 @@ class Http2Stream(Exchange):
         if group is None:
             self._answer_ourselves()
             return
-        target = self.target = group.pick()
+        target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
+        self.target = target
         message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self.session.tail)
         self._replay = None if self.sending else message
         if target is None:

@@ -122,7 +122,7 @@ class HttpSession(HttpClient):
             self._keep_rest(data, end + 2)
             self._answer_ourselves()
             return
-        target = group.pick()
+        target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
         self.target = target
         message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self._tail)
         if head.length:
@@ -289,6 +289,8 @@ class HttpSession(HttpClient):
         target = self.target
         assert target is not None
         target.counters.responses[status // 100] += 1
+        if target.observer is not None:
+            target.observer(status, duration, self._started + duration)
         self._finished = True
         if self.listener.access_log is not None:
             self.status = self.target_status = status

@@ -167,7 +167,7 @@ class Proxy:
         self._refreshed = asyncio.get_running_loop().time()
         stale, self._stale = self._stale, set()
         for group in stale:
-            group.refresh()
+            group.refresh(self.clock.now)
 
     def connections(self) -> int:
         """How many client connections there are, on listeners that close included."""

@@ -11,9 +11,16 @@ from typing import Literal
 
 ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
 TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
-CheckProtocol = Literal["HTTP", "HTTPS", "TCP"]
 ProtocolVersion = Literal["HTTP1", "HTTP2", "GRPC"]
-Algorithm = Literal["round_robin", "least_outstanding_requests", "weighted_random"]
+CheckProtocol = Literal["HTTP", "HTTPS", "TCP", "GRPC", "GRPCS"]
+Algorithm = Literal[
+    "round_robin",
+    "least_outstanding_requests",
+    "weighted_random",
+    "power_of_two_choices",
+    "ewma",
+    "consistent_hash",
+]
 IpProtocol = Literal["tcp", "udp", "icmp", "all"]
 
 ALL_PORTS = (0, 65535)
@@ -47,6 +54,16 @@ class TargetSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OutlierSpec:
+    """When a target is left out for the requests that it failed, whatever its health check says. Envoy's defaults."""
+
+    consecutive_failures: int = 5  # answers of 5xx, failed connections, broken answers
+    ejection_time: float = 30.0  # times how often it was ejected lately
+    max_ejection_time: float = 300.0
+    max_ejection_percentage: int = 10  # of the targets at a time, but one where there are three or more
+
+
+@dataclass(frozen=True, slots=True)
 class TargetGroupSpec:
     name: str
     protocol: TargetProtocol = "HTTP"
@@ -55,6 +72,14 @@ class TargetGroupSpec:
     targets: tuple[TargetSpec, ...] = ()
     deregistration_delay: float = 300.0  # ALB's default
     protocol_version: ProtocolVersion = "HTTP1"  # GRPC is HTTP2 under the name that AWS gives it
+    hash_key: str = "source"  # for consistent_hash: source, path, header:NAME or cookie:NAME
+    slow_start: float = 0.0  # seconds to full weight; 0 is off, ALB's default
+    zone: str | None = None  # the load balancer's own
+    cross_zone: bool = True  # False: only targets of `zone`, and those of none
+    zone_preference: bool = False  # targets of `zone` first
+    minimum_healthy_percentage: int = 0  # below, all targets are used; ALB's default (Envoy's 50)
+    fail_open: bool = True  # with nothing healthy all targets are used, as ALB does
+    outlier_detection: OutlierSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +235,12 @@ class ProxySpec:
     listeners: tuple[ListenerSpec, ...] = ()
     target_groups: tuple[TargetGroupSpec, ...] = ()
     group_firewalls: tuple[tuple[str, FirewallSpec], ...] = ()  # target group name -> who may be connected to
+
+    def used_groups(self) -> set[str]:
+        """The target groups that an action of some listener forwards to."""
+        actions = [
+            action
+            for listener in self.listeners
+            for action in (listener.default_action, *(rule.action for rule in listener.rules))
+        ]
+        return {group.target_group for action in actions if isinstance(action, Forward) for group in action.groups}

@@ -7,15 +7,28 @@ ends or its deregistration delay is over.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import Any, Protocol
 
-from .balancing import Balancer, balancer, eligible
+from .balancing import Balancer, Maglev, balancer, eligible
+from .balancing.ewma import FAILURE, faded, observed
+from .balancing.slow_start import Warmth
+from .balancing.zones import zone_factors
 from .counters import TargetCounters
 from .firewall import Firewall, Verdict
-from .health import CheckKey, HealthTable, TargetHealth
+from .hash_key import HashKey
+from .health import EJECTED, CheckKey, HealthTable, TargetHealth
+from .outliers import Conduct, judge
 from .specs import TargetGroupSpec, TargetSpec
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[int, float, float], None]
+
+PICKS = 4  # draws to find another target by the algorithm, before the first other one is taken
 
 
 class TargetConnection(Protocol):
@@ -30,6 +43,7 @@ class TargetConnection(Protocol):
 class Target:
     __slots__ = (
         "check_key",
+        "conduct",
         "connections",
         "counters",
         "denied",
@@ -39,16 +53,20 @@ class Target:
         "idle",
         "in_flight",
         "key",
+        "latency",
+        "latency_at",
+        "observer",
         "shared",
         "spec",
+        "warmth",
         "weight",
     )
 
-    def __init__(self, group: TargetGroup, spec: TargetSpec) -> None:
+    def __init__(self, group: TargetGroup, spec: TargetSpec, *, founder: bool = True) -> None:
         self.group = group
         self.spec = spec
         self.key = spec.key
-        self.weight = spec.weight
+        self.weight = spec.weight  # what it has now; slow start and zones make it differ from the spec's
         self.counters = TargetCounters()
         self.in_flight = 0
         self.idle: list[TargetConnection] = []  # last in, first out: the warmest first, the surplus ages out
@@ -58,10 +76,41 @@ class Target:
         self.drain_until = 0.0
         self.check_key: CheckKey | None = None
         self.denied: Verdict | None = None  # why our own firewall forbids to connect to it
+        self.warmth = Warmth(founder=founder)
+        self.conduct = Conduct()
+        self.latency = 0.0
+        self.latency_at = 0.0
+        # Told of every answer and failure, (status or 0, seconds, when), where the group's spec wants to know of them.
+        self.observer: Observer | None = None
+
+    def observe(self, status: int, seconds: float, now: float) -> None:
+        """An answer of `status` after `seconds` (negative: unknown), or with 0 none; `now` is perf_counter's."""
+        failed = status == 0 or status >= 500
+        self.conduct.observe(failed=failed)
+        if failed:
+            seconds = max(seconds, FAILURE)
+        elif seconds < 0:
+            return
+        self.latency = observed(self.latency, seconds, max(0.0, now - self.latency_at))
+        self.latency_at = now
 
     def health(self) -> TargetHealth | None:
-        """The health table's record; None when the group has no health check."""
+        """The health table's record, or that it is ejected; None when the group has no health check."""
+        conduct = self.conduct
+        if conduct.ejected:
+            seconds = conduct.until - conduct.since
+            description = f"Ejected for {seconds:g} seconds: {conduct.failures} requests in a row failed."
+            return TargetHealth("unhealthy", EJECTED, description, conduct.since)
         return None if self.check_key is None else self.group.table.view.get(self.check_key)
+
+    @property
+    def is_near(self) -> bool:
+        """In the load balancer's zone, or in none (ALB's zone `all`)."""
+        return self.spec.zone is None or self.spec.zone == self.group.spec.zone
+
+    @property
+    def is_out_of_zone(self) -> bool:
+        return not self.group.spec.cross_zone and not self.is_near
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "live"
@@ -71,7 +120,19 @@ class Target:
 class TargetGroup:
     """`pick()` gives the next target, or None when the group has none."""
 
-    __slots__ = ("_draining", "_live", "_rng", "firewall", "pick", "spec", "table")
+    __slots__ = (
+        "_candidates",
+        "_draining",
+        "_live",
+        "_ramping",
+        "_rng",
+        "firewall",
+        "hash_key",
+        "pick",
+        "pick_for",
+        "spec",
+        "table",
+    )
 
     def __init__(self, spec: TargetGroupSpec, table: HealthTable, rng: random.Random) -> None:
         self.spec = spec
@@ -80,7 +141,11 @@ class TargetGroup:
         self._rng = rng
         self._live: dict[str, Target] = {}
         self._draining: list[Target] = []
+        self._candidates: list[Target] = []
+        self._ramping = False  # a target is on its way to its full weight
+        self.hash_key: HashKey | None = None  # what `pick_for` wants to be given; None for most algorithms
         self.pick: Callable[[], Target | None] = lambda: None
+        self.pick_for: Callable[[bytes], Target | None] = lambda key: None
 
     @property
     def name(self) -> str:
@@ -95,11 +160,16 @@ class TargetGroup:
         """Become `spec`: what stays is kept, what is new joins, what is gone drains."""
         self.spec = spec
         self.firewall = firewall
+        self.hash_key = HashKey(spec.hash_key) if spec.algorithm == "consistent_hash" else None
+        observing = spec.algorithm == "ewma" or spec.outlier_detection is not None
+        founder = not any(target.warmth.warm for target in self._live.values())
         live: dict[str, Target] = {}
         for target_spec in spec.targets:
-            target = self._live.pop(target_spec.key, None) or Target(self, target_spec)
+            target = self._live.pop(target_spec.key, None) or Target(self, target_spec, founder=founder)
             target.spec = target_spec
-            target.weight = target_spec.weight
+            target.observer = target.observe if observing else None
+            if spec.outlier_detection is None and target.conduct.ejected:
+                target.conduct = Conduct()
             target.check_key = check_key(spec, target_spec)
             verdict = firewall.opening(target_spec.ip, target_spec.port) if firewall else None
             target.denied = None if verdict is None or verdict.allowed else verdict
@@ -111,21 +181,56 @@ class TargetGroup:
             for connection in [*target.idle, *target.shared]:
                 connection.close()
             self._draining.append(target)
-        self.refresh()
+        self.refresh(now)
         self.sweep(now)
 
     def retire(self, now: float) -> None:
         """The group itself is gone from the configuration: all its targets drain."""
         self.apply(TargetGroupSpec(name=self.spec.name, deregistration_delay=self.spec.deregistration_delay), None, now)
 
-    def refresh(self) -> None:
-        """Ask the health table again who is eligible; called when the targets or their health changed."""
-        table = self.table
+    def refresh(self, now: float) -> None:
+        """Settle anew who is eligible with which weight: the targets, their health or their warmth changed."""
+        spec = self.spec
+        live = list(self._live.values())
+        for target in live:
+            target.weight = target.spec.weight
+        usable = {target for target in live if self._passes(target) and not target.conduct.ejected}
+        if spec.slow_start:
+            beside_warm = any(target.warmth.warm for target in usable)
+            for target in live:
+                target.warmth.update(now, healthy=target in usable, beside_warm=beside_warm)
+        if not spec.cross_zone:
+            live = [target for target in live if target.is_near]
         candidates = eligible(
-            list(self._live.values()), lambda target: target.check_key is None or table.is_healthy(target.check_key)
+            live, usable.__contains__, minimum_healthy=spec.minimum_healthy_percentage, fail_open=spec.fail_open
         )
-        chosen: Balancer[Target] = balancer(self.spec.algorithm, candidates, self._rng)
+        near, far = _zone_factors(live, candidates) if spec.zone_preference else (1, 1)
+        if (near, far) != (1, 1):
+            for target in candidates:
+                target.weight *= near if target.is_near else far
+        self._ramping = False
+        if spec.slow_start:
+            percents = [target.warmth.percent(now, spec.slow_start) for target in candidates]
+            self._ramping = any(percent < 100 for percent in percents)
+            for target, percent in zip(candidates, percents, strict=True):
+                target.weight *= percent
+        self._candidates = candidates
+        chosen: Balancer[Target] = balancer(spec.algorithm, candidates, self._rng, len(self._live))
         self.pick = chosen.pick
+        if isinstance(chosen, Maglev):
+            self.pick_for = chosen.pick_for
+
+    def pick_besides(self, tried: Target) -> Target | None:
+        """Another target than the one that could not be had; None if there is no other."""
+        for _ in range(PICKS):
+            other = self.pick()
+            if other is not tried:
+                return other
+        return next((target for target in self._candidates if target is not tried), None)
+
+    def _passes(self, target: Target) -> bool:
+        """Its health checks, or there are none."""
+        return target.check_key is None or self.table.is_healthy(target.check_key)
 
     def sweep(self, now: float) -> None:
         """Once a second: idle connections past their time are closed, drained targets are let go."""
@@ -135,12 +240,43 @@ class TargetGroup:
                 idle.pop(0).close()
             for connection in [each for each in target.shared if not each.lent and each.idle_until <= now]:
                 connection.close()
+        if self._ramping:
+            self.refresh(now)
+        if self.spec.outlier_detection is not None:
+            self._judge(now)
+        if self.spec.algorithm == "ewma":
+            self._fade(perf_counter())
         for target in list(self._draining):
             if now >= target.drain_until:
                 for connection in list(target.connections):
                     connection.abort()
             if target.in_flight == 0 or now >= target.drain_until:
                 self._draining.remove(target)
+
+    def _judge(self, now: float) -> None:
+        """Eject targets that failed too often in a row, and take back those whose time is over."""
+        outlier = self.spec.outlier_detection
+        assert outlier is not None
+        live = list(self._live.values())
+        before = [target.conduct.ejected for target in live]
+        if not judge([(target.conduct, self._passes(target)) for target in live], outlier, now):
+            return
+        for target, was_ejected in zip(live, before, strict=True):
+            health = target.health()
+            if target.conduct.ejected and not was_ejected:
+                target.counters.ejections += 1
+                logger.warning("target %s of %s: %s", target.key, self.name, health.description if health else "")
+            elif was_ejected and not target.conduct.ejected:
+                logger.info("target %s of %s is no longer ejected", target.key, self.name)
+        self.refresh(now)
+
+    def _fade(self, now: float) -> None:
+        """A target that is not asked any more because it was slow is asked again one day."""
+        for target in self._live.values():
+            elapsed = now - target.latency_at
+            if elapsed >= 1.0:
+                target.latency = faded(target.latency, elapsed)
+                target.latency_at = now
 
     def close(self) -> None:
         for target in self.targets:
@@ -149,6 +285,12 @@ class TargetGroup:
 
     def __repr__(self) -> str:
         return f"<TargetGroup {self.name}: {len(self._live)} live, {len(self._draining)} draining>"
+
+
+def _zone_factors(live: list[Target], candidates: list[Target]) -> tuple[int, int]:
+    near = sum(target.weight for target in candidates if target.is_near)
+    far = sum(target.weight for target in candidates) - near
+    return zone_factors(near, sum(target.weight for target in live if target.is_near), far)
 
 
 def check_key(group: TargetGroupSpec, target: TargetSpec) -> CheckKey | None:

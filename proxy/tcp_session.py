@@ -74,7 +74,7 @@ class TcpSession:
         tried: set[Target] = set()
         for _ in range(len(group.targets) if group else 0):
             assert group is not None
-            target = group.pick()
+            target = group.pick() if group.hash_key is None or tried else group.pick_for(self.peer[0].encode())
             if target is None:
                 break
             if target in tried:
@@ -105,6 +105,8 @@ class TcpSession:
                 self._connecting = None
                 self.denied_by = ""
                 self.connect_time = perf_counter() - self._started
+                if target.observer is not None:
+                    target.observer(200, self.connect_time, perf_counter())
                 if relay.client.transport is None:  # the client left in the same turn
                     relay.abort("client_closed")
                 else:
@@ -112,6 +114,8 @@ class TcpSession:
                 return
             self._uncount()
             target.counters.failed[reason] += 1
+            if target.observer is not None and reason != "target_denied":
+                target.observer(0, 0.0, perf_counter())
         self._connecting = None
         self.target = None
         relay.abort(reason)

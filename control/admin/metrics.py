@@ -154,6 +154,7 @@ def _targets(proxy: Proxy) -> Iterator[Metric]:
     retries = CounterMetricFamily(
         "penstock_target_retries", "Requests sent again after a stale connection.", labels=label
     )
+    ejections = CounterMetricFamily("penstock_target_ejections", "Times left out for failed requests.", labels=label)
     received = CounterMetricFamily("penstock_target_received_bytes", "Bytes from the target.", labels=label)
     sent = CounterMetricFamily("penstock_target_sent_bytes", "Bytes to the target.", labels=label)
     responses = CounterMetricFamily(
@@ -173,6 +174,8 @@ def _targets(proxy: Proxy) -> Iterator[Metric]:
             draining.add_metric(at, int(all(target.draining for target in same)))
             requests.add_metric(at, sum(c.requests for c in counters))
             connects.add_metric(at, sum(c.connects for c in counters))
+            if group.spec.outlier_detection is not None:
+                ejections.add_metric(at, sum(c.ejections for c in counters))
             received.add_metric(at, sum(c.bytes_in for c in counters))
             sent.add_metric(at, sum(c.bytes_out for c in counters))
             reasons: Counter[str] = Counter()
@@ -186,7 +189,7 @@ def _targets(proxy: Proxy) -> Iterator[Metric]:
                     # A class appears with its first answer: six zeros for each of a thousand targets say nothing.
                     if count := sum(c.responses[number] for c in counters):
                         responses.add_metric([*at, code_class], count)
-    yield from (healthy, in_flight, draining, requests, connects, retries, received, sent, responses, failed)
+    yield from (healthy, in_flight, draining, requests, connects, ejections, retries, received, sent, responses, failed)
 
 
 def _is_healthy(target: Target) -> bool:

@@ -16,6 +16,7 @@ from ..version import VERSION
 if TYPE_CHECKING:
     from ...dns.specs import InstanceSpec
     from ...proxy.listener import Listener
+    from ...proxy.server import Proxy
     from ...proxy.targets import Target, TargetGroup
     from ..runtime import Runtime
 
@@ -24,6 +25,12 @@ Json = dict[str, Any]
 # ALB's codes for the states that no health check decides.
 DEREGISTRATION = ("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress.")
 DISABLED = ("unavailable", "Target.HealthCheckDisabled", "Health checks are disabled for this target group.")
+UNUSED = ("unused", "Target.NotInUse", "Target group is not configured to receive traffic from the load balancer.")
+OTHER_ZONE = (
+    "unused",
+    "Target.NotInUse",
+    "Target is in an Availability Zone that is not enabled for the load balancer.",
+)
 REGISTRATION = ("initial", "Elb.RegistrationInProgress", "Target registration is in progress.")
 
 
@@ -36,7 +43,7 @@ def status_of(runtime: Runtime) -> Json:
         "uptime_seconds": round(time.time() - runtime.started_at, 3),
         "configuration": _configuration(runtime),
         "listeners": [_listener(listener) for listener in runtime.proxy.listeners.values()],
-        "target_groups": [_target_group(group) for group in runtime.proxy.groups.values()],
+        "target_groups": _target_groups(runtime.proxy),
         "dns": _dns(runtime),
     }
 
@@ -72,32 +79,41 @@ def _listener(listener: Listener) -> Json:
     }
 
 
-def _target_group(group: TargetGroup) -> Json:
+def _target_groups(proxy: Proxy) -> list[Json]:
+    used = proxy.spec.used_groups()
+    return [_target_group(group, group.name in used) for group in proxy.groups.values()]
+
+
+def _target_group(group: TargetGroup, used: bool) -> Json:
     return {
         "target_group": group.spec.name,
         "protocol": group.spec.protocol,
         "algorithm": group.spec.algorithm,
-        "targets": [_target(target) for target in group.targets],
+        "targets": [_target(target, used) for target in group.targets],
     }
 
 
-def _target(target: Target) -> Json:
+def _target(target: Target, used: bool) -> Json:
     return {
         "target": target.spec.key,
         "weight": target.spec.weight,
         "zone": target.spec.zone,
-        "health": _health(target),
+        "health": _health(target, used),
         "in_flight": target.in_flight,
         "requests": target.counters.requests,
         "failed": dict(target.counters.failed),
     }
 
 
-def _health(target: Target) -> Json:
+def _health(target: Target, used: bool) -> Json:
     record = target.health()
     if target.draining:
         state, reason, description = DEREGISTRATION
-    elif target.check_key is None:
+    elif not used:
+        state, reason, description = UNUSED
+    elif target.is_out_of_zone:
+        state, reason, description = OTHER_ZONE
+    elif target.check_key is None and record is None:
         state, reason, description = DISABLED
     elif record is None:
         state, reason, description = REGISTRATION

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...proxy.tls import POLICIES
 from ..exits import host_port, overlap
-from .compile import default_timeout
+from .compile import GRPC, default_timeout, zone_of
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
 from .review import Review
@@ -36,6 +36,7 @@ def check_balancing(review: Review) -> None:
 
 def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: dict[str, LoadBalancer]) -> None:
     review.vpc((*path, "vpc"), balancer.vpc)
+    review.zone((*path, "zone"), balancer.zone)
     for index, name in enumerate(balancer.subnets):
         review.reference((*path, "subnets", index), name, review.subnets, "subnet")
     for index, name in enumerate(balancer.security_groups):
@@ -198,6 +199,7 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
         _protocol_fits(review, (*path, "protocol"), group.protocol, balancer, at)
     if group.health_check is not None:
         check_health_check(review, (*path, "health_check"), group.health_check, group.protocol)
+    _choosing(review, path, group, balancer, at)
     places: list[tuple[Path, str]] = []
     for index, target in enumerate(group.targets):
         place = (*path, "targets", index)
@@ -211,6 +213,32 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
     review.unique(places, "the target {} is listed")
 
 
+def _choosing(review: Review, path: Path, group: TargetGroup, balancer: LoadBalancer, at: Path) -> None:
+    hashing = group.algorithm == "consistent_hash"
+    if "hash_key" in group.model_fields_set and not hashing and review.sound((*path, "algorithm")):
+        review.mistake((*path, "hash_key"), f"is for the algorithm consistent_hash, and this one is {group.algorithm}")
+    if hashing and group.hash_key != "source" and balancer.type == "network" and review.sound((*at, "type")):
+        review.mistake((*path, "hash_key"), "a network load balancer reads no requests: leave it out, or write source")
+    if hashing and group.slow_start:
+        message = "would move clients from target to target all the while: leave it out with consistent_hash"
+        review.mistake((*path, "slow_start"), message)
+    for key, asks in (("cross_zone", not group.cross_zone), ("zone_preference", group.zone_preference)):
+        known = zone_of(balancer, review.configuration.network) is not None
+        in_doubt = not review.sound((*at, "zone"), (*at, "subnets"), ("network",), ("network", "subnets"))
+        if asks and not known and not in_doubt:
+            message = "needs to know where the load balancer stands: give it a zone, or subnets of one zone"
+            review.mistake((*path, key), message)
+    if group.zone_preference and not group.cross_zone:
+        review.mistake((*path, "zone_preference"), "has no other zone to spill over to while cross_zone is false")
+    if group.minimum_healthy_percentage and not group.fail_open:
+        review.mistake((*path, "minimum_healthy_percentage"), "does nothing while fail_open is false: leave one out")
+    outlier = group.outlier_detection
+    if outlier is not None and outlier.max_ejection_time < outlier.ejection_time:
+        ejection_time = seconds_as_text(outlier.ejection_time)
+        message = f"{seconds_as_text(outlier.max_ejection_time)} is shorter than the ejection_time, {ejection_time}"
+        review.mistake((*path, "outlier_detection", "max_ejection_time"), message)
+
+
 def check_health_check(review: Review, path: Path, check: HealthCheck, group_protocol: str | None) -> None:
     if review.sound((*path, "interval")) and (check.timeout or 0) > check.interval:
         interval, timeout = seconds_as_text(check.interval), seconds_as_text(default_timeout(check))
@@ -221,6 +249,11 @@ def check_health_check(review: Review, path: Path, check: HealthCheck, group_pro
     for key in ("path", "matcher"):
         if silent and key in check.model_fields_set:
             review.mistake((*path, key), "a TCP check only connects: leave it out, or make the protocol HTTP")
+    if not silent and check.matcher is not None:
+        grpc = check.protocol in GRPC
+        low, high, kind = (0, 99, "gRPC") if grpc else (100, 599, "HTTP")
+        if not all(low <= first <= last <= high for first, last in check.matcher):
+            review.mistake((*path, "matcher"), f"statuses of {kind} are from {low} to {high}")
 
 
 # Addresses

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ...dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordType, ServiceSpec
+from ...proxy.grpc_health import HEALTH_PATH
 from ...proxy.health import CheckKey
 from ...proxy.specs import (
     Action,
@@ -22,6 +23,7 @@ from ...proxy.specs import (
     Forward,
     HealthCheckSpec,
     ListenerSpec,
+    OutlierSpec,
     ProxySpec,
     Redirect,
     RuleSpec,
@@ -37,6 +39,8 @@ from .settings import AccessLogSettings, Settings
 MAX_DNS_WEIGHT: Final = 255  # Route 53
 DEFAULT_TIMEOUT: Final = 5.0  # ALB
 DEFAULT_MATCHER: Final = ((200, 399),)  # 200 alone on ALB; HAProxy, Traefik and Envoy take redirects too
+DEFAULT_GRPC_MATCHER: Final = ((0, 0),)  # ALB's is 12, UNIMPLEMENTED, for it calls a method that nobody has
+GRPC: Final = frozenset({"GRPC", "GRPCS"})
 
 
 def compile_settings(
@@ -80,7 +84,8 @@ def _proxy(configuration: models.Configuration, certificates: Mapping[str, Certi
     for balancer in configuration.every_load_balancer():
         firewall = firewalls.of(balancer)
         listeners += (_listener(listener, balancer, certificates, firewall) for listener in balancer.listeners)
-        groups += (_target_group(group, balancer) for group in balancer.target_groups)
+        zone = zone_of(balancer, configuration.network)
+        groups += (_target_group(group, balancer, zone) for group in balancer.target_groups)
         group_firewalls += ((group.name, firewall) for group in balancer.target_groups)
     return ProxySpec(tuple(listeners), tuple(groups), tuple(group_firewalls))
 
@@ -129,7 +134,15 @@ def _action(action: models.Action) -> Action:
     return FixedResponse(answer.status, answer.content_type, answer.body)
 
 
-def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer) -> TargetGroupSpec:
+def zone_of(balancer: models.LoadBalancer, network: models.NetworkSection | None) -> str | None:
+    """The zone it stands in; None when nothing says so, or its subnets lie in several."""
+    if balancer.zone is not None:
+        return balancer.zone
+    zones = {subnet.zone for subnet in (network.subnets if network else ()) if subnet.name in balancer.subnets}
+    return zones.pop() if len(zones) == 1 else None
+
+
+def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer, zone: str | None) -> TargetGroupSpec:
     protocol: TargetProtocol = group.protocol or ("HTTP" if balancer.type == "application" else "TCP")
     return TargetGroupSpec(
         name=group.name,
@@ -142,19 +155,37 @@ def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer) -> T
             for target in group.targets
         ),
         deregistration_delay=group.deregistration_delay,
+        hash_key=group.hash_key,
+        slow_start=group.slow_start,
+        zone=zone,
+        cross_zone=group.cross_zone,
+        zone_preference=group.zone_preference,
+        minimum_healthy_percentage=group.minimum_healthy_percentage,
+        fail_open=group.fail_open,
+        outlier_detection=_outlier_detection(group.outlier_detection) if group.outlier_detection else None,
+    )
+
+
+def _outlier_detection(detection: models.OutlierDetection) -> OutlierSpec:
+    return OutlierSpec(
+        consecutive_failures=detection.consecutive_failures,
+        ejection_time=detection.ejection_time,
+        max_ejection_time=detection.max_ejection_time,
+        max_ejection_percentage=detection.max_ejection_percentage,
     )
 
 
 def _health_check(check: models.HealthCheck, asked: TargetProtocol) -> HealthCheckSpec:
+    protocol = _check_protocol(check, asked)
     return HealthCheckSpec(
-        protocol=_check_protocol(check, asked),
-        path=check.path or "/",
+        protocol=protocol,
+        path=check.path or (HEALTH_PATH if protocol in GRPC else "/"),
         port=check.port,
         interval=check.interval,
         timeout=default_timeout(check),
         healthy_threshold=check.healthy_threshold,
         unhealthy_threshold=check.unhealthy_threshold,
-        matcher=check.matcher or DEFAULT_MATCHER,
+        matcher=check.matcher or (DEFAULT_GRPC_MATCHER if protocol in GRPC else DEFAULT_MATCHER),
     )
 
 

@@ -108,6 +108,11 @@ def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
         yield from _value("algorithm", old.algorithm, new.algorithm)
         delays = seconds_as_text(old.deregistration_delay), seconds_as_text(new.deregistration_delay)
         yield from _value("deregistration_delay", *delays)
+        for name in ("hash_key", "zone", "cross_zone", "zone_preference", "minimum_healthy_percentage", "fail_open"):
+            yield from _value(name, getattr(old, name), getattr(new, name))
+        yield from _value("slow_start", seconds_as_text(old.slow_start), seconds_as_text(new.slow_start))
+        if old.outlier_detection != new.outlier_detection:
+            yield "outlier detection changed"
         if old.health_check != new.health_check:
             verb = "changed" if old.health_check and new.health_check else "added" if new.health_check else "removed"
             yield f"health check {verb}"

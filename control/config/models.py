@@ -19,6 +19,7 @@ from .scalars import (
     Cidr,
     Endpoint,
     Flag,
+    HashKeyText,
     HeaderPatterns,
     HostName,
     HostPatterns,
@@ -105,10 +106,10 @@ class NetworkSection(Described):
 
 
 class HealthCheck(Described):
-    protocol: Literal["HTTP", "HTTPS", "TCP"] | None = None
+    protocol: Literal["HTTP", "HTTPS", "TCP", "GRPC", "GRPCS"] | None = None
     """How to ask. Left out: TCP for TCP and TLS groups without a path, HTTPS for HTTPS groups, else HTTP."""
     path: UrlPath | None = None
-    """What HTTP and HTTPS ask for. Left out: /"""
+    """What HTTP and HTTPS ask for, / if left out; the method that GRPC calls, /grpc.health.v1.Health/Check."""
     port: CheckPort = None
     """Where to ask. Left out, or `traffic-port`: the target's own port."""
     interval: Annotated[float, *duration(0.1, HOUR)] = 30.0
@@ -120,7 +121,7 @@ class HealthCheck(Described):
     unhealthy_threshold: Threshold = 2
     """Failures in a row that make it unhealthy; ALB's default."""
     matcher: StatusRanges | None = None
-    """Statuses that pass. Left out: 200-399"""
+    """Statuses that pass. Left out: 200-399; for GRPC, whose statuses are 0 to 99, it is 0."""
 
 
 class Target(Described):
@@ -132,6 +133,17 @@ class Target(Described):
     """Its share, 0 to 999; 0 is used only when no target with a weight is healthy."""
     zone: Text | None = None
     """The availability zone it is in."""
+
+
+class OutlierDetection(Described):
+    consecutive_failures: Threshold = 5
+    """Answers of 5xx, failed connections and broken answers in a row that eject a target; Envoy's default."""
+    ejection_time: Annotated[float, *duration(1, HOUR)] = 30.0
+    """How long it is left out, times how often it was lately; Envoy's default."""
+    max_ejection_time: Annotated[float, *duration(1, HOUR)] = 300.0
+    """The longest time; Envoy's default."""
+    max_ejection_percentage: Annotated[int, *whole(0, 100)] = 10
+    """How many targets may be out at a time: one at least, where there are three or more. Envoy's default."""
 
 
 class TargetGroup(Described):
@@ -147,8 +159,29 @@ class TargetGroup(Described):
     """Read for AWS's sake: a target is reached by its `ip` either way."""
     vpc: Name | None = None
     """The network its targets are in."""
-    algorithm: Literal["round_robin", "least_outstanding_requests", "weighted_random"] = "round_robin"
+    algorithm: Literal[
+        "round_robin",
+        "least_outstanding_requests",
+        "weighted_random",
+        "power_of_two_choices",
+        "ewma",
+        "consistent_hash",
+    ] = "round_robin"
     """How a target is chosen; ALB's default."""
+    hash_key: HashKeyText = "source"
+    """What consistent_hash goes by: source, path, header:NAME or cookie:NAME."""
+    slow_start: Annotated[float, *duration(0, HOUR)] = 0.0
+    """How long a target that became healthy takes to its full share. 0 is off, ALB's default."""
+    cross_zone: Flag = True
+    """Whether targets of other zones than the load balancer's are used; ALB's default."""
+    zone_preference: Flag = False
+    """Targets of the load balancer's zone first, and as they fail, more and more of the others."""
+    minimum_healthy_percentage: Annotated[int, *whole(0, 100)] = 0
+    """With fewer healthy than this, requests go to all targets. 0: only when none is, ALB's default."""
+    fail_open: Flag = True
+    """Whether requests go to all targets when too few are healthy, as ALB does; else they are answered with 503."""
+    outlier_detection: OutlierDetection | None = None
+    """Leave targets out for a while that fail requests though their checks pass. Left out: off."""
     health_check: HealthCheck | None = None
     """How to find out which targets work. Left out: all count as healthy."""
     deregistration_delay: Annotated[float, *duration(0, HOUR)] = 300.0
@@ -283,6 +316,8 @@ class LoadBalancer(Described):
     """Who it is for; AWS's default."""
     vpc: Name | None = None
     """The network it stands in."""
+    zone: Text | None = None
+    """The availability zone it stands in. Left out: its subnets' zone, where they lie in one."""
     subnets: tuple[Name, ...] = ()
     """Where it stands; their network ACLs apply. None: no ACL."""
     security_groups: tuple[Name, ...] = ()

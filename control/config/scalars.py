@@ -212,10 +212,10 @@ def _endpoint(default_port: int) -> Callable[[object], Endpoint]:
 
 
 def _status_ranges(value: object) -> tuple[tuple[int, int], ...]:
-    """ALB's matcher: `200`, `200-299`, `200,202,300-399`."""
+    """ALB's matcher: `200`, `200-299`, `200,202,300-399`; for gRPC `0`, `0-99`. Which of both is judged elsewhere."""
     ranges: list[tuple[int, int]] = []
     for part in str(value).split(",") if isinstance(value, str) or type(value) is int else ():
-        match = re.fullmatch(r"\s*([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?\s*", part, re.ASCII)
+        match = re.fullmatch(r"\s*([1-5][0-9][0-9]|[0-9]{1,2})(?:-([1-5][0-9][0-9]|[0-9]{1,2}))?\s*", part)
         if not match or int(match[1]) > int(match[2] or match[1]):
             ranges.clear()
             break
@@ -223,6 +223,14 @@ def _status_ranges(value: object) -> tuple[tuple[int, int], ...]:
     if not ranges:
         raise ValueError(f"must be status codes such as 200, 200-399 or 200,202, not {describe(value)}")
     return tuple(ranges)
+
+
+def _hash_key(value: object) -> str:
+    text = _text(value)
+    kind, colon, name = text.partition(":")
+    if text not in {"source", "path"} and not (kind in {"header", "cookie"} and colon and _TOKEN.fullmatch(name)):
+        raise ValueError(f"must be source, path, header:NAME or cookie:NAME, not {describe(text)}")
+    return text
 
 
 def _check_port(value: object) -> int | None:
@@ -330,6 +338,7 @@ StatusRanges = Annotated[
     PlainValidator(_status_ranges),
     _schema(["integer", "string"], examples=[200, "200-399", "200,202"]),
 ]
+HashKeyText = Annotated[str, PlainValidator(_hash_key), _schema("string", examples=["source", "header:x-user"])]
 UrlPath = Annotated[str, PlainValidator(_url_path), _schema("string", pattern="^/")]
 PathPatterns = Annotated[tuple[Annotated[str, PlainValidator(_path_pattern)], ...], *one_or_more("/api/*")]
 HostPatterns = Annotated[tuple[Annotated[str, PlainValidator(_host_pattern)], ...], *one_or_more("*.example.org")]

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..specs import Algorithm
-from .base import Balancer, Candidate, CandidateT, RandomSource
+from .base import Balancer, Candidate, CandidateT, KeyedBalancer, RandomSource
 from .eligibility import eligible
+from .ewma import Ewma
 from .least_outstanding import LeastOutstanding
+from .maglev import Maglev, table_size
 from .round_robin import RoundRobin
+from .two_choices import PowerOfTwoChoices
 from .weighted_random import WeightedRandom
 
-__all__ = ["Balancer", "Candidate", "RandomSource", "balancer", "eligible"]
+__all__ = ["Balancer", "Candidate", "KeyedBalancer", "Maglev", "RandomSource", "balancer", "eligible", "table_size"]
 
 
-def balancer(algorithm: Algorithm, candidates: Sequence[CandidateT], rng: RandomSource) -> Balancer[CandidateT]:
+def balancer(
+    algorithm: Algorithm, candidates: Sequence[CandidateT], rng: RandomSource, members: int = 0
+) -> Balancer[CandidateT]:
+    """`members` is how many the whole group has, those that are no candidates now included."""
     match algorithm:
         case "round_robin":
             return RoundRobin(candidates, rng)
@@ -22,3 +28,9 @@ def balancer(algorithm: Algorithm, candidates: Sequence[CandidateT], rng: Random
             return LeastOutstanding(candidates, rng)
         case "weighted_random":
             return WeightedRandom(candidates, rng)
+        case "power_of_two_choices":
+            return PowerOfTwoChoices(candidates, rng)
+        case "ewma":
+            return Ewma(candidates, rng)
+        case "consistent_hash":
+            return Maglev(candidates, rng, table_size(max(members, len(candidates))))

@@ -21,6 +21,16 @@ class Candidate(Protocol):
         """Requests or connections that it was given and has not finished."""
         ...
 
+    @property
+    def key(self) -> str:
+        """Its name, the same in every process."""
+        ...
+
+    @property
+    def latency(self) -> float:
+        """Seconds that its answers took lately, 0 when nothing is known of it; see ewma.py."""
+        ...
+
 
 class RandomSource(Protocol):
     """`random.Random` is one; pure code is handed it."""
@@ -38,6 +48,12 @@ class Balancer(Protocol[PickedT_co]):
     def pick(self) -> PickedT_co | None:
         """One candidate, None only if there are none."""
         ...
+
+
+class KeyedBalancer(Balancer[PickedT_co], Protocol[PickedT_co]):
+    """One that sends what has the same key the same way. `pick` is for what has none."""
+
+    def pick_for(self, key: bytes) -> PickedT_co | None: ...
 
 
 def with_weights(candidates: Iterable[CandidateT]) -> tuple[list[CandidateT], list[int]]:

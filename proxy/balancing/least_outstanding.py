@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Generic
 
 from .base import CandidateT, RandomSource, with_weights
-from .round_robin import endless_turns
+from .smooth_weighted import endless_turns
 
 
 class LeastOutstanding(Generic[CandidateT]):
     """Looks at every candidate, from the one whose turn it is, and stops at an idle one: nothing is less than idle.
 
     At most O(n), about 40 ns a candidate. Counts change with every request and every answer, so a heap would cost
-    more for the tens of targets that a group has; for thousands, two candidates drawn at random would do better.
+    more for the tens of targets that a group has; for thousands there is power_of_two_choices.
     Ties go by turns, weighted as in round robin, so an idle group is used by weight too (nginx's least_conn does so).
     """
 

@@ -24,7 +24,7 @@ class WeightedRandom(Generic[CandidateT]):
         # (boundary, who has the column below it, who has the rest)
         self._columns = [
             (index + share, taking_part[index], taking_part[other])
-            for index, (share, other) in enumerate(_alias_table(weights))
+            for index, (share, other) in enumerate(alias_table(weights))
         ]
 
     def pick(self) -> CandidateT | None:
@@ -35,7 +35,7 @@ class WeightedRandom(Generic[CandidateT]):
         return below if point < boundary else beyond
 
 
-def _alias_table(weights: list[int]) -> list[tuple[float, int]]:
+def alias_table(weights: list[int]) -> list[tuple[float, int]]:
     """For each column the share of it that is its own, and whose the rest is. In integers until the last step."""
     count, full = len(weights), sum(weights)  # a column holds `full` units, and each weight is scaled by `count`
     left = [weight * count for weight in weights]

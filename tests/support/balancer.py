@@ -40,7 +40,7 @@ class Balancer:
     async def reload(self, **changes: Any) -> None:
         """Change fields of the one listener or of the one target group, as a reload of the file would."""
         listener, group = self.spec.listeners[0], self.spec.target_groups[0]
-        of_group = {k: changes.pop(k) for k in list(changes) if k in ("targets", "algorithm", "deregistration_delay")}
+        of_group = {k: changes.pop(k) for k in list(changes) if k not in ListenerSpec.__dataclass_fields__}
         self.spec = replace(
             self.spec, listeners=(replace(listener, **changes),), target_groups=(replace(group, **of_group),)
         )
@@ -84,7 +84,7 @@ async def balancing(
 ) -> AsyncIterator[Balancer]:
     """A listener on a free port that forwards to 127.0.0.1 on the given ports."""
     group_spec = TargetGroupSpec(
-        "tg", targets=tuple(TargetSpec("127.0.0.1", port) for port in targets), **(group or {})
+        "tg", **{"targets": tuple(TargetSpec("127.0.0.1", port) for port in targets), **(group or {})}
     )
     listener_spec = ListenerSpec(
         **{

@@ -18,6 +18,7 @@ from penstock.proxy.specs import (
     HealthCheckSpec,
     ListenerSpec,
     NetworkAclSpec,
+    OutlierSpec,
     Peers,
     PlacementSpec,
     Redirect,
@@ -335,3 +336,62 @@ def test_the_process() -> None:
     assert found.access_log == AccessLogSettings("/dev/stdout", "alb")
     assert str(found.state_directory) == "/var/lib/penstock"
     assert found.drain == 0.5
+
+
+def test_how_a_group_chooses() -> None:
+    [plain, keyed, own, watched] = settings("""
+    network:
+      vpc: {name: net, cidr: 10.0.0.0/16}
+      subnets: [{name: one, cidr: 10.0.1.0/24, zone: z-a}, {name: two, cidr: 10.0.2.0/24, zone: z-a}]
+    load_balancer:
+      name: lb
+      subnets: [one, two]
+      target_groups:
+        - {name: plain}
+        - {name: keyed, algorithm: consistent_hash, hash_key: "cookie:sid", fail_open: false}
+        - {name: own, cross_zone: false, slow_start: 30s, minimum_healthy_percentage: 50}
+        - {name: watched, zone_preference: true, outlier_detection: {ejection_time: 10s}}
+    """).proxy.target_groups
+    assert plain == TargetGroupSpec("plain", zone="z-a")
+    assert keyed == TargetGroupSpec(
+        "keyed", algorithm="consistent_hash", hash_key="cookie:sid", fail_open=False, zone="z-a"
+    )
+    assert own == TargetGroupSpec("own", cross_zone=False, slow_start=30.0, minimum_healthy_percentage=50, zone="z-a")
+    assert watched == TargetGroupSpec(
+        "watched", zone_preference=True, outlier_detection=OutlierSpec(ejection_time=10.0), zone="z-a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("balancer", "zone"),
+    [
+        ("zone: z-b, subnets: [one]", "z-b"),
+        ("subnets: [one]", "z-a"),
+        ("subnets: [one, two]", None),
+        ("subnets: [three]", None),
+        ("type: application", None),
+    ],
+)
+def test_where_a_load_balancer_stands(balancer: str, zone: str | None) -> None:
+    [group] = settings(f"""
+    network:
+      vpc: {{name: net, cidr: 10.0.0.0/16}}
+      subnets:
+        - {{name: one, cidr: 10.0.1.0/24, zone: z-a}}
+        - {{name: two, cidr: 10.0.2.0/24, zone: z-b}}
+        - {{name: three, cidr: 10.0.3.0/24}}
+    load_balancer: {{name: lb, {balancer}, target_groups: [{{name: tg}}]}}
+    """).proxy.target_groups
+    assert group.zone == zone
+
+
+def test_a_grpc_check_has_defaults_of_its_own() -> None:
+    [plain, alb] = settings("""
+    load_balancer:
+      name: lb
+      target_groups:
+        - {name: plain, health_check: {protocol: GRPC}}
+        - {name: alb, health_check: {protocol: GRPCS, path: /AWS.ALB/healthcheck, matcher: 12}}
+    """).proxy.target_groups
+    assert plain.health_check == HealthCheckSpec("GRPC", "/grpc.health.v1.Health/Check", matcher=((0, 0),))
+    assert alb.health_check == HealthCheckSpec("GRPCS", "/AWS.ALB/healthcheck", matcher=((12, 12),))
