@@ -70,8 +70,9 @@ class Prepared:
 
 
 class DnsServer:
-    def __init__(self, health: HealthSource, *, resolver_timeout: float = TRY_TIMEOUT) -> None:
+    def __init__(self, health: HealthSource, *, resolver_timeout: float = TRY_TIMEOUT, shared: bool = False) -> None:
         self._health = health
+        self._shared = shared  # other processes listen at the same addresses (SO_REUSEPORT)
         self._counters = DnsCounters()
         self._forwarder = Forwarder(Cache(), self._counters, resolver_timeout)
         # An SOA's serial moves when the configuration does, and does not move back when the server restarts.
@@ -148,20 +149,20 @@ class DnsServer:
         return instance.health_key is None or self._health.is_healthy(instance.health_key)
 
     def _bind(self, loop: asyncio.AbstractEventLoop, address: str, port: int, connections: Connections) -> _Listener:
-        udp, tcp = _bind_both(address, port)
+        udp, tcp = _bind_both(address, port, self._shared)
         bound = (address, udp.getsockname()[1])
         return _Listener(bound, UdpListener(loop, udp, self._responder), TcpListener(loop, tcp, connections))
 
 
-def _bind_both(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+def _bind_both(address: str, port: int, shared: bool) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket on one port; for port 0 on one that is free on both."""
     for left in reversed(range(PORT_TRIES)):
         transport = "udp"
         udp = None
         try:
-            udp = udp_socket(address, port)
+            udp = udp_socket(address, port, shared)
             transport = "tcp"
-            return udp, tcp_socket(address, udp.getsockname()[1])
+            return udp, tcp_socket(address, udp.getsockname()[1], shared)
         except OSError as error:
             if udp is not None:
                 udp.close()

@@ -27,10 +27,11 @@ FLUSH_TIMEOUT = 0.5  # seconds that a stopping server gives the last answers to 
 ACCEPT_PAUSE = 1.0  # seconds without accepting when descriptors have run out; asyncio's
 
 
-def tcp_socket(address: str, port: int) -> socket.socket:
+def tcp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
     """Bound and listening, so that a port in use shows now; nobody is accepted yet.
 
     SO_REUSEADDR is what lets a restart bind while old connections are in TIME_WAIT; two listeners it does not allow.
+    `shared` is SO_REUSEPORT, for several processes that belong together and have made sure of the port before.
     """
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -38,6 +39,8 @@ def tcp_socket(address: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address, port))
         sock.listen(BACKLOG)
     except BaseException:

@@ -24,8 +24,11 @@ _IP_PKTINFO = 8  # Linux's number; Python 3.11 has a name for IPv6's only
 Address = tuple[Any, ...]
 
 
-def udp_socket(address: str, port: int) -> socket.socket:
-    """Bound, not yet read. No SO_REUSEADDR, no SO_REUSEPORT: a second server on our port is a mistake to hear about."""
+def udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
+    """Bound, not yet read. No SO_REUSEADDR: a second server on our port is a mistake to hear about.
+
+    `shared` is SO_REUSEPORT, for several processes that belong together and have made sure of the port before.
+    """
     parsed = ip_address(address)
     family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -37,6 +40,8 @@ def udp_socket(address: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         elif parsed.is_unspecified:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address, port))
     except BaseException:
         sock.close()

@@ -47,6 +47,10 @@ class CheckKey:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[type[CheckKey], tuple[str, int, HealthCheckSpec]]:
+        """Made anew where it is unpickled: another process hashes text in another way."""
+        return CheckKey, (self.ip, self.port, self.check)
+
     @classmethod
     def of(cls, ip: str, port: int, check: HealthCheckSpec) -> CheckKey:
         """The key of a target at `ip` and `port`: the check's own port goes before the target's."""
@@ -116,10 +120,25 @@ class HealthTable:
             self._publish(records)
         if after.state == record.state:
             return False
-        changed = frozenset((key,))
+        self._tell(frozenset((key,)))
+        return True
+
+    def _tell(self, changed: frozenset[CheckKey]) -> None:
         for subscriber in tuple(self._subscribers):  # one may leave while being told
             subscriber(changed)
-        return True
+
+    def adopt(self, records: Mapping[CheckKey, TargetHealth], *, whole: bool) -> None:
+        """Take over what another table found; with `whole`, forget what it does not have.
+
+        For a process that probes nothing itself. Subscribers are told as if the flips had happened here.
+        """
+        before = self._records
+        self._publish(dict(records) if whole else {**before, **records})
+        changed = frozenset(
+            key for key, record in records.items() if (known := before.get(key)) is None or known.state != record.state
+        )
+        if changed:
+            self._tell(changed)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """`subscriber(keys)` is called after every flip, when `view` has it already. Not for track and retain."""

@@ -24,6 +24,7 @@ from .http2_session import Http2Session
 from .http_session import HttpSession
 from .plan import Plan
 from .records import connection_record, denial_record, request_record
+from .sharing import Sharing
 from .specs import FixedResponse, ListenerSpec
 from .tcp_session import TcpSession
 
@@ -87,14 +88,14 @@ class Listener:
         self.firewall: Firewall
         self.context: ServerContext | None = None
 
-    async def bind(self, predecessor: Listener | None = None) -> None:
+    async def bind(self, predecessor: Listener | None = None, sharing: Sharing = "alone") -> None:
         """Take the address, or a predecessor's socket, without accepting yet.
 
         OSError names the address when it cannot be had.
         """
-        self._socket = _bound_socket(self.spec) if predecessor is None else predecessor.share()
+        self._socket = _bound_socket(self.spec, sharing) if predecessor is None else predecessor.share()
         self.bound = self._socket.getsockname()[:2]
-        if not self.secure:
+        if not self.secure and sharing != "reserved":
             # uvloop accepts in C. It takes the descriptor it is given for its own, so it is given a second one.
             self._server = await asyncio.get_running_loop().create_server(
                 self._accept, sock=self._socket.dup(), backlog=BACKLOG, start_serving=False
@@ -243,7 +244,7 @@ class Listener:
         return f"<Listener {self.spec.key} {self.spec.protocol}: {len(self.connections)} connections>"
 
 
-def _bound_socket(spec: ListenerSpec) -> socket.socket:
+def _bound_socket(spec: ListenerSpec, sharing: Sharing) -> socket.socket:
     family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -251,7 +252,12 @@ def _bound_socket(spec: ListenerSpec) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if sharing == "shared":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((spec.address, spec.port))
+        if sharing == "reserved":
+            # Only now: before, it would let us join a stranger's port of the same user instead of hearing of him.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         listening.close()
         raise OSError(error.errno, os.strerror(error.errno or 0), spec.key) from error

@@ -11,12 +11,14 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping
 
+from . import session_tickets
 from .access_log import AccessLog
 from .clock import Clock
 from .firewall import Firewall
 from .health import CheckKey, HealthTable
 from .listener import Listener
 from .plan import Plan
+from .sharing import Sharing
 from .specs import FirewallSpec, ListenerSpec, ProxySpec
 from .targets import TargetGroup, check_keys
 from .tls import ServerContext, server_context
@@ -34,7 +36,14 @@ class Proxy:
     >>> await proxy.stop(drain=30.0)
     """
 
-    def __init__(self, health: HealthTable, *, access_log: AccessLog | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        health: HealthTable,
+        *,
+        access_log: AccessLog | None = None,
+        seed: int | None = None,
+        sharing: Sharing = "alone",
+    ) -> None:
         self.listeners: dict[str, Listener] = {}
         self.groups: dict[str, TargetGroup] = {}
         self.clock = Clock()
@@ -42,6 +51,8 @@ class Proxy:
         self._health = health
         self._access_log = access_log
         self._rng = random.Random(seed)
+        self._sharing: Sharing = sharing
+        self._ticket_key: bytes | None = None  # None: each context has one of its own, made by OpenSSL
         self._known_firewalls: dict[FirewallSpec, Firewall] = {}
         self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
         self._stale: set[TargetGroup] = set()
@@ -66,7 +77,7 @@ class Proxy:
                 running = self.listeners.get(listener_spec.key)
                 listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
                 if running is None or running.secure != listener.secure:  # TLS is accepted in another way
-                    await listener.bind(running)
+                    await listener.bind(running, self._sharing)
                     added[listener_spec.key] = listener
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
@@ -85,7 +96,19 @@ class Proxy:
         ):
             return running.context
         alpn = ("h2", "http/1.1") if spec.http2 and spec.protocol == "HTTPS" else ("http/1.1",)
-        return server_context(spec.certificates, spec.ssl_policy, alpn)
+        context = server_context(spec.certificates, spec.ssl_policy, alpn)
+        if self._ticket_key is not None:
+            session_tickets.share(context, self._ticket_key)
+        return context
+
+    def use_ticket_key(self, key: bytes) -> None:
+        """Seal TLS session tickets with `key` from now on, which others have too. A client's SNI changes nothing of it:
+        OpenSSL goes by the context that a connection began with, which is the listener's.
+        """
+        self._ticket_key = key
+        for listener in self.listeners.values():
+            if listener.context is not None:
+                session_tickets.share(listener.context, key)
 
     def use_access_log(self, access_log: AccessLog | None) -> None:
         """Write to another log from now on; the caller closes the old one."""
@@ -129,8 +152,9 @@ class Proxy:
             self._closing.append(listener)
         self.listeners = listeners
         self.spec = spec
-        for listener in added.values():
-            listener.start()
+        if self._sharing != "reserved":
+            for listener in added.values():
+                listener.start()
         if self._ticker is None:
             self._tick()
 

@@ -1,0 +1,77 @@
+"""The DNS server's addresses, held for other processes that serve there.
+
+It has the life of a DnsServer and answers nobody. The TCP port is bound and never listens, which keeps it ours while
+those who share it come and go. A UDP socket cannot be held like that, for the kernel would give it a share of the
+queries; so for UDP it is only made sure, before anybody binds, that the port is free.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Hashable, Iterable
+from contextlib import ExitStack
+from ipaddress import ip_address
+
+from .counters import DnsCounters
+from .server import Endpoint, Prepared
+from .specs import DnsSpec
+from .udp import udp_socket
+
+
+class DnsReservation:
+    """`counters` are what those who serve have counted, as far as somebody says so here."""
+
+    def __init__(self) -> None:
+        self.counters = DnsCounters()
+        self._held: dict[Endpoint, socket.socket] = {}
+
+    @property
+    def bound(self) -> list[Endpoint]:
+        return list(self._held)
+
+    def health_changed(self, keys: Iterable[Hashable]) -> None:
+        """It has no answers that could change."""
+
+    async def prepare(self, spec: DnsSpec) -> Prepared:
+        """OSError with the address in it if one cannot be had."""
+        taken: dict[Endpoint, socket.socket] = {}
+        with ExitStack() as undo:
+            for endpoint in dict.fromkeys(spec.listen):
+                if endpoint not in self._held:
+                    taken[endpoint] = _reserved(*endpoint)
+                    undo.callback(taken[endpoint].close)
+            abort = undo.pop_all().close
+
+        def commit() -> None:
+            before = self._held
+            self._held = {endpoint: taken.get(endpoint) or before[endpoint] for endpoint in spec.listen}
+            for endpoint, held in before.items():
+                if endpoint not in self._held:
+                    held.close()
+
+        return Prepared(commit, abort)
+
+    async def stop(self, grace: float) -> None:
+        for held in self._held.values():
+            held.close()
+        self._held = {}
+
+
+def _reserved(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    transport = "udp"
+    try:
+        udp_socket(address, port).close()
+        transport = "tcp"
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        held.bind((address, port))
+        # Only now: before, it would let us join a stranger's port of the same user instead of hearing of him.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        held.close()
+        host = f"[{address}]" if ":" in address else address
+        raise OSError(error.errno, error.strerror, f"{host}:{port}/{transport}") from None
+    return held
