@@ -34,8 +34,8 @@ def nothing() -> None:
 UNCHANGED = Change(nothing, nothing)
 
 
-async def all_or_nothing(prepares: Iterable[Callable[[], Awaitable[Prepared]]]) -> None:
-    """Prepare one by one, then commit all in the same turn of the loop. If one raises, those before it are aborted."""
+async def prepare_all(prepares: Iterable[Callable[[], Awaitable[Prepared]]]) -> Prepared:
+    """Prepare one by one, to be committed or aborted together. If one raises, those before it are aborted."""
     prepared: list[Prepared] = []
     with ExitStack() as undo:
         for prepare in prepares:
@@ -43,5 +43,18 @@ async def all_or_nothing(prepares: Iterable[Callable[[], Awaitable[Prepared]]]) 
             undo.callback(one.abort)
             prepared.append(one)
         undo.pop_all()
-    for one in prepared:
-        one.commit()
+
+    def commit() -> None:
+        for one in prepared:
+            one.commit()
+
+    def abort() -> None:
+        for one in reversed(prepared):
+            one.abort()
+
+    return Change(commit, abort)
+
+
+async def all_or_nothing(prepares: Iterable[Callable[[], Awaitable[Prepared]]]) -> None:
+    """Prepare one by one, then commit all in the same turn of the loop."""
+    (await prepare_all(prepares)).commit()

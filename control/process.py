@@ -7,12 +7,10 @@ CannotApply), for the command line to say and for a caller to catch; once it ser
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -21,18 +19,12 @@ import uvloop
 
 from .config import load
 from .exits import host_port
+from .interpreter import spare_the_collector, switch_threads_fast
+from .processors import worker_count
 from .reload import Reloader
 from .runtime import Runtime
 
 log = logging.getLogger("penstock")
-
-# Seconds that another thread may keep the interpreter while the loop waits for it. CPython's 5 ms would be seen in the
-# latency of every request while a reload reads a large file or a scrape is written out.
-SWITCH_INTERVAL = 0.0005
-
-# Objects allocated before the cycle collector looks at the youngest of them. CPython's 700 has it look some hundred
-# times a second under load; a proxied request leaves no cycles, so nothing is gained by it.
-GC_THRESHOLD = (50_000, 20, 20)
 
 
 def run(path: str | Path, *, watch: bool = True) -> None:
@@ -62,15 +54,16 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
     for warning in loaded.warnings:
         log.warning("%s", warning)
     _raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    switch_threads_fast()
 
-    runtime = Runtime()
+    runtime = Runtime(workers=worker_count(loaded.settings.workers))
     reloader = Reloader(path, runtime, loaded, watch=watch)
     stopping = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
         if stopping.is_set():
             log.warning("%s again: ending at once", number.name)
+            runtime.kill_workers()
             os._exit(128 + number)  # whatever still runs was given its chance
         log.info("%s: draining", number.name)
         runtime.phase = "draining"  # /readyz says 503 before anything else happens
@@ -85,7 +78,7 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await runtime.start(loaded.settings)
-        _spare_the_collector()
+        spare_the_collector()
         reloading = asyncio.create_task(reloader.run(), name="reloader")
         try:
             (announce or _log)(runtime)
@@ -116,6 +109,9 @@ def listening(runtime: Runtime) -> list[str]:
     lines += [f"listening on {host_port(*bound)} (DNS, UDP and TCP)" for bound in runtime.dns.bound]
     if runtime.admin.bound is not None:
         lines.append(f"listening on {host_port(*runtime.admin.bound)} (admin)")
+    if runtime.workers is not None:
+        processes = ", ".join(str(worker.process_id) for worker in runtime.workers.statuses())
+        lines.append(f"served by {runtime.workers.count} workers, processes {processes}")
     return lines
 
 
@@ -127,10 +123,3 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:  # macOS refuses its own "unlimited"
             log.warning("the limit of open files stays at %d: %s", soft, error)
-
-
-def _spare_the_collector() -> None:
-    """What start made stays: leave it out of later collections. Once only, so that what a reload replaces can go."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)

@@ -16,19 +16,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from ..dns.counters import DnsCounters
+from ..dns.reservation import DnsReservation
 from ..dns.server import DnsServer
 from ..proxy.access_log import AccessLog
 from ..proxy.checks import Checker
 from ..proxy.health import CheckKey, HealthTable
 from ..proxy.server import Proxy
 from .admin.server import Admin
-from .change import UNCHANGED, Change, Prepared, all_or_nothing
+from .change import UNCHANGED, Change, Prepared, prepare_all
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
+from .processors import worker_count
+from .totals import filled, show
+from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..proxy.firewall import Firewall
+    from ..proxy.sharing import Sharing
     from .config import AccessLogSettings, Settings
 
 log = logging.getLogger("penstock")
@@ -58,12 +64,16 @@ class Runtime:
     await runtime.start(load(path, now=time.time(), materialize=True).settings)
     ...
     await runtime.stop()
+
+    With more than one of `workers` it serves nobody itself: it reserves the addresses, checks health, and has worker
+    processes do the rest. Inside of such a process is a runtime too, whose addresses are `shared`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: int = 1, sharing: Sharing = "alone") -> None:
         self.health = HealthTable()
-        self.proxy = Proxy(self.health)
-        self.dns = DnsServer(self.health)
+        self.workers = Workers(workers, self.health) if workers > 1 else None
+        self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing)
+        self.dns = DnsReservation() if self.workers else DnsServer(self.health, shared=sharing == "shared")
         self.checker = Checker(self.health, connect_allowed=self._why_denied, rng=random.Random())
         self.admin = Admin(self)
         self.access_log: AccessLog | None = None
@@ -75,11 +85,12 @@ class Runtime:
         self.last_reload: ReloadResult | None = None
         self._changing = asyncio.Lock()
         self._firewalls: dict[CheckKey, set[Firewall]] = {}
+        self._is_worker = sharing == "shared"
         self.health.subscribe(self._health_changed)
 
     @property
     def ready(self) -> bool:
-        return self.phase == "ready"
+        return self.phase == "ready" and (self.workers is None or self.workers.serving)
 
     @property
     def bound(self) -> list[tuple[str, int]]:
@@ -100,25 +111,53 @@ class Runtime:
     async def apply(self, settings: Settings) -> None:
         """Become what `settings` say, or raise CannotApply and be what we were."""
         async with self._changing:
-            with self._in_words():
-                await all_or_nothing(
-                    (
-                        partial(self.proxy.prepare, settings.proxy),
-                        partial(self.dns.prepare, settings.dns),
-                        partial(self.admin.prepare, settings.admin),
-                        # After the proxy, whose new listeners are to have it too.
-                        partial(self._prepare_access_log, settings.access_log),
-                    )
-                )
-            self._firewalls = _firewalls_of_checks(self.proxy)
-            self.checker.apply(self.proxy.check_keys() | settings.dns_checks)
-            self.settings = settings
-            self.applied_at = time.time()
+            await self.look()  # a target that is removed drains here for as long as something is in flight there
+            (await self.prepare(settings)).commit()
+            if self.workers is not None:
+                await self.workers.settled()
+        count = self.workers.count if self.workers is not None else 1
+        if worker_count(settings.workers) != count:
+            log.warning("workers: %s is for the next start; this process has %d", settings.workers, count)
         if settings.admin is not None and not is_loopback(settings.admin[0]):
             log.warning(
                 "the admin address %s has no password and is not loopback: whoever reaches it can read it",
                 host_port(*settings.admin),
             )
+
+    async def prepare(self, settings: Settings) -> Prepared:
+        """All that can fail of becoming what `settings` say. The caller sees to it that only one is under way."""
+        with self._in_words():
+            prepared = await prepare_all(
+                (
+                    partial(self.proxy.prepare, settings.proxy),
+                    partial(self.dns.prepare, settings.dns),
+                    partial(self.admin.prepare, settings.admin),
+                    # After the proxy, whose new listeners are to have it too.
+                    partial(self._prepare_access_log, settings.access_log)
+                    if self.workers is None
+                    # After the addresses were reserved: what is wrong with those is said once, and here.
+                    else partial(self.workers.prepare, settings),
+                )
+            )
+
+        def commit() -> None:
+            prepared.commit()
+            if not self._is_worker:
+                self._firewalls = _firewalls_of_checks(self.proxy)
+                self.checker.apply(self.proxy.check_keys() | settings.dns_checks)
+            self.settings = settings
+            self.applied_at = time.time()
+
+        return Change(commit, prepared.abort)
+
+    async def look(self) -> None:
+        """Bring the counters up to date, where they are those of other processes."""
+        if self.workers is not None:
+            await self.workers.look()
+            total = self.workers.total()
+            show(total, self.proxy)
+            assert isinstance(self.dns, DnsReservation)
+            self.dns.counters = filled(DnsCounters, total.dns)
 
     async def stop(self, grace: float | None = None) -> None:
         """Say so on /readyz, close the listeners, let what began end within `grace` (else the settings' drain)."""
@@ -130,7 +169,8 @@ class Runtime:
 
     async def _close(self, grace: float) -> None:
         """Checks go on while requests drain. The admin address goes last: it is where one sees the others go."""
-        await asyncio.gather(self.proxy.stop(grace), self.dns.stop(grace))
+        parts = [self.proxy, self.dns, self.workers] if self.workers is not None else [self.proxy, self.dns]
+        await asyncio.gather(*(part.stop(grace) for part in parts))
         await self.checker.stop()
         await self.admin.stop()
         if self.access_log is not None:
@@ -150,6 +190,13 @@ class Runtime:
         """After its file was moved away, for rotation."""
         if self.access_log is not None:
             self.access_log.reopen()
+        if self.workers is not None:
+            self.workers.reopen_access_log()
+
+    def kill_workers(self) -> None:
+        """For an end at once."""
+        if self.workers is not None:
+            self.workers.kill()
 
     def record_reload(self, result: ReloadResult) -> None:
         self.reloads[result.outcome] += 1
@@ -173,6 +220,8 @@ class Runtime:
 
     def _health_changed(self, keys: frozenset[CheckKey]) -> None:
         self.dns.health_changed(keys)
+        if self._is_worker:
+            return  # the supervisor has said it
         for key in keys:
             record = self.health.view[key]
             address = host_port(key.ip, key.port)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...proxy.server import Proxy
     from ...proxy.targets import Target
     from ..runtime import Runtime
+    from ..workers import Workers
 
 # responses[0] counts exchanges that ended before there was a status: the client left, or the connection failed.
 CODE_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -65,6 +66,8 @@ class PenstockCollector(Collector):
         yield from _listeners(runtime.proxy)
         yield from _targets(runtime.proxy)
         yield from _dns(runtime.dns.counters)
+        if runtime.workers is not None:
+            yield from _workers(runtime.workers)
 
 
 def _process(runtime: Runtime) -> Iterator[Metric]:
@@ -228,3 +231,19 @@ def _dns(counters: DnsCounters) -> Iterator[Metric]:
     for name, text, count in plain:
         yield CounterMetricFamily(name, text, value=count)
     yield GaugeMetricFamily("penstock_dns_tcp_connections_active", "Connections open now.", value=counters.tcp_active)
+
+
+def _workers(workers: Workers) -> Iterator[Metric]:
+    """The process metrics beside these are the supervisor's own."""
+    label = ["worker"]
+    up = GaugeMetricFamily("penstock_worker_up", "1 while it serves.", labels=label)
+    restarts = CounterMetricFamily("penstock_worker_restarts", "Times that it was replaced.", labels=label)
+    seconds = CounterMetricFamily("penstock_worker_cpu_seconds", "Processor time of the present one.", labels=label)
+    memory = GaugeMetricFamily("penstock_worker_resident_memory_bytes", "Memory of the present one.", labels=label)
+    for worker in workers.statuses():
+        at = [str(worker.number)]
+        up.add_metric(at, int(worker.up))
+        restarts.add_metric(at, worker.restarts)
+        seconds.add_metric(at, worker.cpu_seconds)
+        memory.add_metric(at, worker.resident_bytes)
+    yield from (up, restarts, seconds, memory)

@@ -89,12 +89,14 @@ def application(runtime: Runtime) -> web.Application:
     registry = registry_of(runtime)
 
     async def metrics(request: web.Request) -> web.Response:
+        await runtime.look()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # Reading a thousand targets takes some 15 ms, writing them out five times that: not while traffic waits.
         body = await asyncio.to_thread(encode, Collected(registry))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def status(_: web.Request) -> web.Response:
+        await runtime.look()
         return _json(status_of(runtime))
 
     async def alive(_: web.Request) -> web.Response:

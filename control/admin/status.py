@@ -41,11 +41,28 @@ def status_of(runtime: Runtime) -> Json:
         "phase": runtime.phase,
         "started_at": _timestamp(runtime.started_at),
         "uptime_seconds": round(time.time() - runtime.started_at, 3),
+        "workers": _workers(runtime),
         "configuration": _configuration(runtime),
         "listeners": [_listener(listener) for listener in runtime.proxy.listeners.values()],
         "target_groups": _target_groups(runtime.proxy),
         "dns": _dns(runtime),
     }
+
+
+def _workers(runtime: Runtime) -> list[Json]:
+    """Empty when one process does everything."""
+    return [
+        {
+            "worker": worker.number,
+            "process_id": worker.process_id,
+            "up": worker.up,
+            "restarts": worker.restarts,
+            "cpu_seconds": round(worker.cpu_seconds, 3),
+            "resident_bytes": worker.resident_bytes,
+            "connections": worker.connections,
+        }
+        for worker in (runtime.workers.statuses() if runtime.workers is not None else ())
+    ]
 
 
 def _configuration(runtime: Runtime) -> Json:

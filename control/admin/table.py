@@ -26,6 +26,8 @@ def show(status: Json, console: Console | None = None) -> None:
     console.print(f"Penstock {status['version']}, process {status['process_id']}, {phase}, up {uptime}")
     for line in _last_reload(status["configuration"]):
         console.print(line, soft_wrap=True)  # a mistake is one line, to be copied as one
+    if status.get("workers"):  # empty when one process does everything; a 0.1 process says nothing of it
+        console.print(_workers(status["workers"]))
     if status["listeners"]:
         console.print(_listeners(status["listeners"]))
     if any(group["targets"] for group in status["target_groups"]):
@@ -45,6 +47,21 @@ def _last_reload(configuration: Json) -> list[str]:
         f"[red]Configuration of {configuration['applied_at']}: the reload at {last['at']} was rejected[/]",
         *messages,
     ]
+
+
+def _workers(workers: list[Json]) -> Table:
+    table = _table("Worker", "#Process", "State", "#Connections", "#CPU seconds", "#Memory", "#Restarts")
+    for one in workers:
+        table.add_row(
+            str(one["worker"]),
+            str(one["process_id"]),
+            "[green]up[/]" if one["up"] else "[red]down[/]",
+            str(one["connections"]),
+            f"{one['cpu_seconds']:.1f}",
+            f"{one['resident_bytes'] / 2**20:.0f} MiB",
+            str(one["restarts"]),
+        )
+    return table
 
 
 def _listeners(listeners: list[Json]) -> Table:

@@ -66,6 +66,7 @@ def compile_settings(
         access_log=AccessLogSettings(_log_path(log.file, resolve), log.format) if log else None,
         state_directory=state_directory,
         drain=configuration.shutdown.drain,
+        workers=configuration.workers,
     )
 
 

@@ -34,6 +34,7 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
     yield from _value("access log", _access_log(old), _access_log(new))
     yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
+    yield from _value("workers", old.workers, new.workers)
     yield from _value("state directory", str(old.state_directory), str(new.state_directory))
 
 

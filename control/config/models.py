@@ -34,6 +34,7 @@ from .scalars import (
     Text,
     Token,
     UrlPath,
+    WorkerCount,
     duration,
     endpoint,
     one_or_more,
@@ -452,6 +453,8 @@ class Configuration(Described):
     """What is kept on disk."""
     shutdown: ShutdownSection = ShutdownSection()
     """How the process ends."""
+    workers: WorkerCount = 1
+    """Processes that serve, at most 512; auto is one per processor. 1 is this process itself."""
 
     def every_load_balancer(self) -> Iterator[LoadBalancer]:
         if self.load_balancer:

@@ -10,7 +10,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
@@ -19,6 +19,7 @@ Endpoint = tuple[str, int]
 PortSpan = tuple[int, int]
 
 LAST_PORT: Final = 65535
+MOST_WORKERS: Final = 512  # as many processors as large machines have
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
@@ -237,6 +238,14 @@ def _check_port(value: object) -> int | None:
     return None if value == "traffic-port" else _whole(1, LAST_PORT)(value)
 
 
+def _workers(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if type(value) is int and 1 <= value <= MOST_WORKERS:
+        return value
+    raise ValueError(f"must be auto, or a whole number from 1 to {MOST_WORKERS}, not {describe(value)}")
+
+
 def _redirect_port(value: object) -> str:
     return "#{port}" if value == "#{port}" else str(_whole(1, LAST_PORT)(value))
 
@@ -331,6 +340,9 @@ PortRange = Annotated[
 ]
 CheckPort = Annotated[
     int | None, PlainValidator(_check_port), _schema(["integer", "string"], examples=[8080, "traffic-port"])
+]
+WorkerCount = Annotated[
+    int | Literal["auto"], PlainValidator(_workers), _schema(["integer", "string"], examples=[1, "auto"])
 ]
 RedirectPort = Annotated[str, PlainValidator(_redirect_port), _schema(["integer", "string"], examples=[443, "#{port}"])]
 StatusRanges = Annotated[

@@ -27,3 +27,4 @@ class Settings:
     access_log: AccessLogSettings | None
     state_directory: Path
     drain: float  # seconds that requests may finish after SIGTERM
+    workers: int | Literal["auto"] = 1

@@ -331,11 +331,14 @@ def test_the_process() -> None:
     access_log: {file: "-", format: alb}
     state: {directory: /var/lib/penstock}
     shutdown: {drain: 500ms}
+    workers: 4
     """)
     assert found.admin == ("127.0.0.1", 9900)
     assert found.access_log == AccessLogSettings("/dev/stdout", "alb")
     assert str(found.state_directory) == "/var/lib/penstock"
     assert found.drain == 0.5
+    assert found.workers == 4
+    assert settings("{workers: auto}").workers == "auto"
 
 
 def test_how_a_group_chooses() -> None:

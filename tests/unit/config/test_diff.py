@@ -95,6 +95,7 @@ API = "namespace services: service api"
         ("admin: {listen: 127.0.0.1:9900}", "shutdown: {drain: 1s}",
          ["admin listens at nowhere, was 127.0.0.1:9900", "shutdown drain 1s, was 30s"]),
         ("admin:", 'access_log: {file: "-"}\nadmin:', ["access log /dev/stdout as json, was none"]),
+        ("admin:", "workers: auto\nadmin:", ["workers auto, was 1"]),
         ("admin:", "state: {directory: /other}\nadmin:", ["state directory /other, was /nowhere/.penstock"]),
     ],
 )  # fmt: skip

@@ -170,6 +170,19 @@ def test_status_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert ["web.services.app.local"] in lines
 
 
+def test_status_shows_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    workers = [
+        {"worker": 0, "process_id": 8, "up": True, "restarts": 0, "cpu_seconds": 1.25, "resident_bytes": 3 << 20,
+         "connections": 4},
+        {"worker": 1, "process_id": 9, "up": False, "restarts": 2, "cpu_seconds": 0, "resident_bytes": 0,
+         "connections": 0},
+    ]  # fmt: skip
+    show({**STATUS, "workers": workers})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0", "8", "up", "4", "1.2", "3", "MiB", "0"] in lines
+    assert ["1", "9", "down", "0", "0.0", "0", "MiB", "2"] in lines
+
+
 def test_status_shows_why_a_reload_was_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     """Text from a configuration is text: square brackets in it are not rich's markup. And a mistake is one line."""
     message = f"f.yaml:1:2: load_balancer.listeners[0].port: must be from 1 to 65535, not [red]{' and so on' * 20}"

@@ -1,0 +1,145 @@
+"""One worker process: a running whole without checks and admin address, which does what its supervisor says.
+
+`python -m penstock.control.worker DESCRIPTOR NUMBER FORMAT`, started by workers.py and of no use to anybody else. When
+the supervisor is gone it drains and ends. Signals are the supervisor's to hear: Ctrl-C reaches every process of a
+terminal and `systemctl stop` every process of a service, and a worker that ended by itself would end too soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import uvloop
+
+from .change import Prepared
+from .channel import Abort, Channel, Commit, Count, Health, Hello, Prepare, ReopenAccessLog, Stop, TicketKey
+from .exits import CannotApply
+from .interpreter import spare_the_collector, switch_threads_fast
+from .logs import LogFormat, log_to_stderr
+from .runtime import Runtime
+from .totals import Snapshot, snapshot
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from .config import Settings
+
+log = logging.getLogger("penstock.worker")
+
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+class Worker:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._runtime = Runtime(sharing="shared")
+        self._prepared: Prepared | None = None
+        self._stop = asyncio.get_running_loop().create_future()  # the grace, once there is to be an end
+
+    async def run(self) -> None:
+        self._channel.send(0, Hello(VERSION))
+        obeying = asyncio.create_task(self._obey(), name="orders")
+        obeying.add_done_callback(self._no_more_orders)
+        grace = await self._stop
+        await self._runtime.stop(grace)
+        self._channel.send(0, self._counted())
+        await self._channel.flush()
+        obeying.cancel()
+        await asyncio.gather(obeying, return_exceptions=True)
+        self._channel.close()
+
+    async def _obey(self) -> None:
+        runtime, channel = self._runtime, self._channel
+        while (received := await channel.receive()) is not None:
+            number, order = received
+            match order:
+                case Prepare(settings, health, ticket_key):
+                    runtime.health.adopt(health, whole=False)
+                    runtime.proxy.use_ticket_key(ticket_key)
+                    channel.send(number, await self._prepare(settings))
+                case Commit():
+                    self._commit()
+                    channel.send(number, None)
+                case Abort():
+                    self._abort()
+                case Health(records, whole):
+                    runtime.health.adopt(records, whole=whole)
+                case TicketKey(key):
+                    runtime.proxy.use_ticket_key(key)
+                case Count():
+                    channel.send(number, self._counted())
+                case ReopenAccessLog():
+                    runtime.reopen_access_log()
+                case Stop(grace) if not self._stop.done():
+                    self._stop.set_result(grace)
+
+    async def _prepare(self, settings: Settings) -> str | None:
+        try:
+            self._prepared = await self._runtime.prepare(settings)
+        except CannotApply as error:
+            return str(error)
+        except Exception as error:  # a bug of ours in a new configuration must not end a process that serves the old
+            log.exception("the configuration cannot be applied")
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def _commit(self) -> None:
+        assert self._prepared is not None
+        first = self._runtime.settings is None
+        self._prepared.commit()
+        self._prepared = None
+        if first:
+            spare_the_collector()
+
+    def _abort(self) -> None:
+        if self._prepared is not None:
+            self._prepared.abort()
+            self._prepared = None
+
+    def _no_more_orders(self, obeying: asyncio.Task[None]) -> None:
+        self._abort()
+        if self._stop.done():
+            return
+        if not obeying.cancelled() and (error := obeying.exception()) is not None:
+            self._stop.set_exception(error)  # a bug of ours: end, and be replaced
+            return
+        log.warning("the supervisor is gone: draining")
+        self._stop.set_result(None)
+
+    def _counted(self) -> Snapshot:
+        counted = snapshot(self._runtime.proxy, self._runtime.dns.counters)
+        times = os.times()
+        counted.cpu_seconds = times.user + times.system
+        counted.resident_bytes = _resident_bytes()
+        return counted
+
+
+def _resident_bytes() -> int:
+    """Now, where there is /proc; elsewhere the most it ever was, which macOS counts in bytes."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+async def work(end: socket.socket) -> None:
+    await Worker(await Channel.over(end)).run()
+
+
+def main(descriptor: str, number: str, log_format: str) -> None:
+    for ignored in IGNORED:
+        signal.signal(ignored, signal.SIG_IGN)
+    log_to_stderr(cast("LogFormat", log_format), worker=int(number))
+    switch_threads_fast()
+    uvloop.run(work(socket.socket(fileno=int(descriptor))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
