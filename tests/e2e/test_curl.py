@@ -139,7 +139,7 @@ def test_an_upload_waits_for_100_continue_and_gets_it_from_the_origin(
     file.write_bytes(UPLOAD)
     patience = ["--expect100-timeout", "30"]  # more than curl has in all: without a 100 it fails
     expecting = ["-H", "Expect: 100-continue", "--data-binary", f"@{file}"]
-    answer = curl("-v", *patience, *expecting, *site.trusting("dev"), site.url(listener))
+    answer = curl("-v", "--http1.1", *patience, *expecting, *site.trusting("dev"), site.url(listener))
     assert "< HTTP/1.1 100 Continue" in answer.said
     assert "< HTTP/1.1 200 OK" in answer.said
     assert (answer.json["size"], answer.json["sha256"]) == (len(UPLOAD), sha256(UPLOAD))
@@ -147,7 +147,7 @@ def test_an_upload_waits_for_100_continue_and_gets_it_from_the_origin(
 
 @pytest.mark.parametrize("listener", ["http", "https"])
 def test_chunks_both_ways(site: Site, listener: str) -> None:
-    answer = curl("-v", "-T", "-", *site.trusting("dev"), site.url(listener, "/chunked"), input=UPLOAD)
+    answer = curl("-v", "--http1.1", "-T", "-", *site.trusting("dev"), site.url(listener, "/chunked"), input=UPLOAD)
     assert fields(answer)["transfer-encoding"] == ["chunked"]
     assert "content-length" not in fields(answer)
     assert (answer.json["size"], answer.json["sha256"]) == (len(UPLOAD), sha256(UPLOAD))
@@ -195,9 +195,21 @@ def test_rules_choose(site: Site) -> None:
 
 
 def test_https_with_the_development_certificate_and_alpn(site: Site) -> None:
-    answer = curl("-v", "--http2", *site.trusting("dev"), site.url("https", "/page"))
-    assert answer.json["line"] == "GET /page HTTP/1.1"
-    assert "ALPN: server accepted http/1.1" in answer.said, "curl offered h2 as well"
+    for asked, spoken in (("--http1.1", "http/1.1"), ("--http2", "h2")):
+        answer = curl("-v", asked, *site.trusting("dev"), site.url("https", "/page"))
+        assert answer.json["line"] == "GET /page HTTP/1.1", "the target speaks what it spoke"
+        assert f"ALPN: server accepted {spoken}" in answer.said
+
+
+@pytest.mark.parametrize("listener", ["http", "https"])
+def test_http2_up_and_down(site: Site, listener: str) -> None:
+    asked = "--http2" if listener == "https" else "--http2-prior-knowledge"
+    answer = curl("-v", asked, "-T", "-", *site.trusting("dev"), site.url(listener, "/chunked"), input=UPLOAD)
+    assert "< HTTP/2 200" in answer.said
+    assert (answer.json["size"], answer.json["sha256"]) == (len(UPLOAD), sha256(UPLOAD))
+
+
+def test_a_self_signed_certificate_is_not_trusted_unasked(site: Site) -> None:
     refused = curl(site.url("https"), code=60)
     assert "self-signed certificate" in refused.said
 
