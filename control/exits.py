@@ -25,6 +25,8 @@ class CannotApply(Exception):
 
 
 def host_port(address: str, port: int) -> str:
+    if address.startswith("/"):
+        return f"unix:{address}"
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -44,12 +46,15 @@ def cannot_listen(error: OSError, own: Iterable[tuple[str, int]] = ()) -> str:
     `own` is what this process listens on already. A listener is bound before the one that it replaces is closed, so
     that a rejected change takes nothing away: `127.0.0.1:80` cannot become `0.0.0.0:80` while it runs.
     """
+    unix = str(error.filename).startswith("unix:")
     match error.errno:
+        case errno.EADDRINUSE if unix:
+            why = "another process does (`ss -lxp` shows which), or what is there is no socket"
         case errno.EADDRINUSE if ours := _in_the_way(str(error.filename), own):
             why = f"Penstock itself does, on {ours}: take another port, or restart it with this configuration"
         case errno.EADDRINUSE:
             why = "another process does (`ss -lntup` shows which)"
-        case errno.EACCES:
+        case errno.EACCES if not unix:
             why = (
                 "ports below 1024 are for root, or for a process with the capability CAP_NET_BIND_SERVICE "
                 "(AmbientCapabilities= in systemd, cap_add: in Compose)"

@@ -246,10 +246,14 @@ def _firewalls_of_checks(proxy: Proxy) -> dict[CheckKey, set[Firewall]]:
     guarded: defaultdict[CheckKey, set[Firewall]] = defaultdict(set)
     unguarded: set[CheckKey] = set()
     for group in proxy.groups.values():
-        keys = {target.check_key for target in group.targets if target.check_key is not None and not target.draining}
-        if group.firewall is None:
+        keys = {
+            target.check_key
+            for target in group.targets
+            if target.check_key is not None and not target.draining and not target.spec.is_unix
+        }
+        if group.check_firewall is None:
             unguarded |= keys
             continue
         for key in keys:
-            guarded[key].add(group.firewall)
+            guarded[key].add(group.check_firewall)
     return {key: firewalls for key, firewalls in guarded.items() if key not in unguarded}

@@ -21,7 +21,7 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["http", "https", "ws", "wss", "tcp", "tls"]
+Kind = Literal["http", "https", "ws", "wss", "tcp", "tls", "udp"]
 Format = Literal["json", "alb"]
 
 # About 64 KiB of lines: one write for as much as a page-cache copy is worth, 0.5 ms of formatting at a time.

@@ -16,9 +16,12 @@ from time import monotonic
 from typing import NamedTuple
 
 from .balancing import RandomSource
+from .dialing import UNIX_SERVER_NAME, connect_socket, server_name
 from .grpc_health import BadAnswer, GrpcCall
 from .health import FAILED, INTERNAL_ERROR, MISMATCH, TIMEOUT, CheckKey, HealthTable
-from .tls import client_context
+from .proxy_protocol import build_local
+from .specs import TargetTlsSpec, endpoint_key, is_unix
+from .tls import target_context
 
 JITTER = 0.2  # of the interval, either way: checks that began together drift apart (Envoy and HAProxy can do so too)
 
@@ -42,6 +45,10 @@ REST_PATIENCE = 0.25
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r\n")  # RFC 9112 section 4; SP may be missing
 
 
+ALPN = {"HTTPS": (), "GRPCS": ("h2",)}
+UNPROVEN = TargetTlsSpec(verify=False)  # as on ALB: a check asks whether a target works, not who it is
+
+
 class Verdict(NamedTuple):
     ok: bool
     reason: str = ""
@@ -58,7 +65,7 @@ class Checker:
     the connection; the target then fails its check with that sentence, as it would with a packet filter in between.
     """
 
-    __slots__ = ("_clock", "_connect_allowed", "_ending", "_rng", "_running", "_table", "_tls", "_tls_h2")
+    __slots__ = ("_clock", "_connect_allowed", "_ending", "_rng", "_running", "_table")
 
     def __init__(
         self,
@@ -74,8 +81,6 @@ class Checker:
         self._clock = clock
         self._running: dict[CheckKey, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._tls = client_context()
-        self._tls_h2 = client_context(alpn=("h2",))
 
     def apply(self, keys: Iterable[CheckKey]) -> None:
         """Probe exactly `keys` from now on. Those probed already go on undisturbed; the table follows."""
@@ -124,8 +129,7 @@ class Checker:
             if denied is not None:
                 self._report(key, Verdict(False, FAILED, denied))
                 return
-            tls = {"HTTPS": self._tls, "GRPCS": self._tls_h2}.get(check.protocol)
-            async with asyncio.timeout(check.timeout) as patience, _connection(key, tls) as (reader, writer):
+            async with asyncio.timeout(check.timeout) as patience, _connection(key) as (reader, writer):
                 if check.protocol == "TCP":
                     self._report(key, PASSED)
                     return
@@ -172,11 +176,20 @@ class _NotHttpError(Exception):
 
 
 @asynccontextmanager
-async def _connection(
-    key: CheckKey, tls: ssl.SSLContext | None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _connection(key: CheckKey) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection that is closed at once at the end: nothing of ours is left unsent, and nothing is waited for."""
-    reader, writer = await asyncio.open_connection(key.ip, key.port, ssl=tls, limit=MAX_LINE)
+    check = key.check
+    tls = name = None
+    if check.protocol in ("HTTPS", "GRPCS"):
+        proof = check.tls or UNPROVEN
+        tls, name = target_context(proof, ALPN[check.protocol]), server_name(proof, key.ip)
+    header = build_local(check.proxy_protocol) if check.proxy_protocol else b""
+    sock = await connect_socket(key.ip, key.port, header)
+    try:
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name, limit=MAX_LINE)
+    except BaseException:
+        sock.close()
+        raise
     try:
         yield reader, writer
     finally:
@@ -184,7 +197,7 @@ async def _connection(
 
 
 def _authority(key: CheckKey) -> str:
-    return f"[{key.ip}]:{key.port}" if ":" in key.ip else f"{key.ip}:{key.port}"
+    return UNIX_SERVER_NAME if is_unix(key.ip) else endpoint_key(key.ip, key.port)
 
 
 async def _call(key: CheckKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Verdict:

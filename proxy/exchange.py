@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .counters import DURATION_BUCKETS
+from .dialing import connect_failure
 from .plan import Asked
 from .records import NO_TLS
 from .upstream import DeniedError, Upstream, connect
@@ -217,15 +218,15 @@ class Exchange:
         status, reason = 502, "connect_failed"
         for attempt in range(CONNECT_TRIES):
             try:
-                upstream = await connect(target, self.listener.clock)
+                upstream = await connect(target, self.listener.clock, self.peer, self.local)
                 break
             except TimeoutError:
                 status, reason = 504, "connect_timeout"
             except DeniedError as denied:
                 status, reason = 503, "target_denied"
                 self._denied(denied.rule)
-            except OSError:
-                status, reason = 502, "connect_failed"
+            except OSError as error:
+                status, reason = 502, connect_failure(error)
             target.in_flight -= 1
             target.counters.failed[reason] += 1
             if target.observer is not None and reason != "target_denied":

@@ -95,8 +95,9 @@ class Http2Session(asyncio.Protocol):
         listener = self.listener
         self.transport = transport
         transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        self.peer = transport.get_extra_info("peername")[:2]
-        self.local = transport.get_extra_info("sockname")[:2]
+        if not self.peer[0]:  # else a proxy has announced it
+            self.peer = transport.get_extra_info("peername")[:2]
+            self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
         self.tail = listener.forwarded_tail(self.peer[0], self.local[1])

@@ -44,8 +44,9 @@ class HttpClient(Exchange, asyncio.Protocol):
         self.transport = transport
         self.write = transport.write
         transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        self.peer = transport.get_extra_info("peername")[:2]
-        self.local = transport.get_extra_info("sockname")[:2]
+        if not self.peer[0]:  # else a proxy has announced it
+            self.peer = transport.get_extra_info("peername")[:2]
+            self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
         self.deadline = listener.clock.now + FIRST_TIMEOUT

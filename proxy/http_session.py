@@ -158,6 +158,7 @@ class HttpSession(HttpClient):
         transport = self.transport
         assert transport is not None
         session = Http2Session(self.listener)
+        session.peer, session.local = self.peer, self.local
         transport.set_protocol(session)
         session.connection_made(transport)
         self.listener.connections.discard(self)

@@ -7,7 +7,6 @@ session or a relay. The listener keeps what its connections share: plan, counter
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 from contextlib import suppress
@@ -17,24 +16,29 @@ from typing import TYPE_CHECKING, Protocol
 
 from .access_log import AccessLog
 from .actions import fixed_response
+from .announced import UNTRUSTED, TrustedProxies, read_header
+from .binding import FileIdentity, remove_socket, tcp_socket, unix_socket
 from .clock import Clock
 from .counters import ListenerCounters
-from .firewall import Firewall
+from .firewall import UNGUARDED, Firewall
 from .http2_session import Http2Session
 from .http_session import HttpSession
 from .plan import Plan
-from .records import connection_record, denial_record, request_record
+from .proxy_protocol import BadProxyHeader
+from .records import connection_record, denial_record, refusal_record, request_record
 from .sharing import Sharing
 from .specs import FixedResponse, ListenerSpec
 from .tcp_session import TcpSession
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .proxy_protocol import Endpoint
     from .tls import ServerContext
 
 BACKLOG = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
 TLS_HANDSHAKE_TIMEOUT = 10.0
 ACCEPT_BATCH = 64  # then the loop has its turn
+UNIX_PEER = ("unix", 0)  # who connects to a unix socket, in logs and X-Forwarded-For, unless a proxy announces it
 ACCEPT_RETRY = 1.0  # seconds to wait when accepting fails for want of descriptors (asyncio's own figure)
 
 
@@ -50,11 +54,13 @@ class Connection(Protocol):
 
 class Listener:
     __slots__ = (
+        "_file",
         "_retry",
         "_server",
         "_socket",
         "access_log",
         "bound",
+        "by_hand",
         "clock",
         "connections",
         "context",
@@ -64,6 +70,7 @@ class Listener:
         "handshakes",
         "http2",
         "plan",
+        "proxies",
         "rng",
         "secure",
         "spec",
@@ -80,7 +87,11 @@ class Listener:
         self.draining = False
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"  # by prior knowledge; under TLS, ALPN says
+        self.proxies = None if spec.proxy_protocol is None else TrustedProxies(spec.proxy_protocol)
+        # What comes before HTTP or the relay (TLS, a PROXY header) is done on sockets that we accept ourselves.
+        self.by_hand = self.secure or spec.is_unix or self.proxies is not None
         self.bound: tuple[str, int] = (spec.address, spec.port)
+        self._file: FileIdentity | None = None  # of a unix socket: what is ours to remove
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -93,9 +104,12 @@ class Listener:
 
         OSError names the address when it cannot be had.
         """
-        self._socket = _bound_socket(self.spec, sharing) if predecessor is None else predecessor.share()
-        self.bound = self._socket.getsockname()[:2]
-        if not self.secure and sharing != "reserved":
+        if self.spec.is_unix:
+            self._socket, self._file = unix_socket(self.spec.address, self.spec.key)
+        else:
+            self._socket = tcp_socket(self.spec, sharing) if predecessor is None else predecessor.share()
+            self.bound = self._socket.getsockname()[:2]
+        if not self.by_hand and sharing != "reserved":
             # uvloop accepts in C. It takes the descriptor it is given for its own, so it is given a second one.
             self._server = await asyncio.get_running_loop().create_server(
                 self._accept, sock=self._socket.dup(), backlog=BACKLOG, start_serving=False
@@ -114,7 +128,7 @@ class Listener:
             serving.close()
         elif self._socket is not None:
             self._socket.listen(BACKLOG)
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept_secure, self._socket)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept_socket, self._socket)
 
     def become(self, spec: ListenerSpec, plan: Plan, firewall: Firewall, context: ServerContext | None) -> None:
         """One new configuration, for all that begins from now on."""
@@ -124,6 +138,7 @@ class Listener:
         self.context = context
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"
+        self.proxies = None if spec.proxy_protocol is None else TrustedProxies(spec.proxy_protocol)
 
     def _accept(self) -> asyncio.Protocol:
         return Admission(self)
@@ -140,7 +155,12 @@ class Listener:
         protocol.connection_made(transport)
 
     def _admitted(self, source: tuple[str, int], local: tuple[str, int]) -> bool:
-        verdict = self.firewall.arrival(source[0], source[1], local[0], local[1])
+        if self.spec.is_unix:  # no addresses to judge; the permissions of its file have done so
+            verdict = UNGUARDED
+        else:
+            verdict = self.firewall.arrival(source[0], source[1], local[0], local[1])
+            if verdict.allowed and self.proxies is not None and self.proxies.refuses(source[0]):
+                verdict = UNTRUSTED
         if verdict.allowed:
             self.counters.accepted += 1
             self.counters.active += 1
@@ -150,45 +170,72 @@ class Listener:
             self.access_log.add(denial_record(self, source, verdict))
         return False
 
-    def _accept_secure(self, listening: socket.socket) -> None:
-        """TLS: the verdict must come before the handshake, so the connection is accepted as a plain socket.
+    def _accept_socket(self, listening: socket.socket) -> None:
+        """The verdict must come before a PROXY header and a TLS handshake, so the connection is accepted as a socket.
 
         (A transport that is upgraded later would read on meanwhile, and lose the ClientHello.)
         """
         loop = asyncio.get_running_loop()
         for _ in range(ACCEPT_BATCH):
             try:
-                client, source = listening.accept()
+                client, peer = listening.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError:  # out of descriptors or memory: the kernel's queue waits until there are some
                 self.counters.failed["accept_failed"] += 1
                 loop.remove_reader(listening.fileno())
                 self._retry = loop.call_later(
-                    ACCEPT_RETRY, loop.add_reader, listening.fileno(), self._accept_secure, listening
+                    ACCEPT_RETRY, loop.add_reader, listening.fileno(), self._accept_socket, listening
                 )
                 return
-            if not self._admitted(source[:2], client.getsockname()[:2]):
+            if self.spec.is_unix:
+                source, local = UNIX_PEER, (UNIX_PEER[0], 443 if self.secure else 80)
+            else:
+                source, local = peer[:2], client.getsockname()[:2]
+            if not self._admitted(source, local):
                 client.close()
                 continue
             client.setblocking(False)
-            handshake = loop.create_task(self._handshake(client))
+            handshake = loop.create_task(self._receive(client, source, local))
             self.handshakes.add(handshake)
             handshake.add_done_callback(self.handshakes.discard)
 
-    async def _handshake(self, client: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        protocol = Negotiated(self) if self.spec.protocol == "HTTPS" else TcpSession(self).client
+    async def _receive(self, client: socket.socket, source: Endpoint, local: Endpoint) -> None:
+        """A PROXY header if this peer owes one, then a TLS handshake if the listener speaks it, then its session."""
         try:
-            await loop.connect_accepted_socket(
-                lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
-            )
-        except (OSError, EOFError, TimeoutError):  # ssl.SSLError and ConnectionError are OSErrors
-            self.counters.tls_failed += 1
+            if self.proxies is not None and (self.spec.is_unix or self.proxies.trusts(source[0])):
+                announcement = await read_header(client)
+                source, local = announcement.source or source, announcement.destination or local
+            await self._handshake(client, source, local)
+        except (BadProxyHeader, OSError) as error:  # TimeoutError and ConnectionError are OSErrors
+            client.close()
             self.counters.active -= 1
+            reason = error.reason if isinstance(error, BadProxyHeader) else "proxy_header_missing"
+            self.counters.failed[reason] += 1
+            if self.access_log is not None:
+                self.access_log.add(refusal_record(self, source, reason))
         except asyncio.CancelledError:
+            client.close()
             self.counters.active -= 1
             raise
+
+    async def _handshake(self, client: socket.socket, source: Endpoint, local: Endpoint) -> None:
+        announced = (source, local) if self.proxies is not None or self.spec.is_unix else None
+        if self.spec.protocol == "HTTPS":
+            protocol = Negotiated(self, announced)
+        else:
+            session = HttpSession(self) if self.spec.protocol == "HTTP" else TcpSession(self)
+            if announced is not None:
+                session.peer, session.local = announced
+            protocol = session if isinstance(session, HttpSession) else session.client
+        patience = TLS_HANDSHAKE_TIMEOUT if self.secure else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=patience
+            )
+        except (OSError, EOFError):  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
+            self.counters.tls_failed += self.secure
+            self.counters.active -= 1
 
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
@@ -231,6 +278,8 @@ class Listener:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+            if self._file is not None:
+                remove_socket(self.spec.address, self._file)
         for connection in list(self.connections):
             connection.drain()
 
@@ -244,26 +293,6 @@ class Listener:
         return f"<Listener {self.spec.key} {self.spec.protocol}: {len(self.connections)} connections>"
 
 
-def _bound_socket(spec: ListenerSpec, sharing: Sharing) -> socket.socket:
-    family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if sharing == "shared":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind((spec.address, spec.port))
-        if sharing == "reserved":
-            # Only now: before, it would let us join a stranger's port of the same user instead of hearing of him.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError as error:
-        listening.close()
-        raise OSError(error.errno, os.strerror(error.errno or 0), spec.key) from error
-    return listening
-
-
 @cache
 def _error(status: int) -> FixedResponse:
     """What a client reads when we have no better answer. The reason is for the log, not for strangers."""
@@ -274,16 +303,19 @@ def _error(status: int) -> FixedResponse:
 class Negotiated(asyncio.Protocol):
     """HTTPS after its handshake: ALPN has chosen what is spoken."""
 
-    __slots__ = ("_listener",)
+    __slots__ = ("_announced", "_listener")
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, announced: tuple[Endpoint, Endpoint] | None) -> None:
         self._listener = listener
+        self._announced = announced  # client, and where it connected to, if the socket does not know
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("ssl_object")
         session = (
             Http2Session(self._listener) if connection.selected_alpn_protocol() == "h2" else HttpSession(self._listener)
         )
+        if self._announced is not None:
+            session.peer, session.local = self._announced
         transport.set_protocol(session)
         session.connection_made(transport)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .listener import Listener
     from .tcp_session import TcpSession
+    from .udp_session import UdpFlow, UdpListener
 
 TlsFacts = tuple[str, str, str]  # protocol, cipher, certificate
 NO_TLS: TlsFacts = ("", "", "")
@@ -111,16 +112,42 @@ def connection_record(listener: Listener, session: TcpSession, duration: float) 
     )
 
 
-def denial_record(listener: Listener, source: tuple[str, int], verdict: Verdict) -> AccessRecord:
+def denial_record(listener: Listener | UdpListener, source: tuple[str, int], verdict: Verdict) -> AccessRecord:
+    return refusal_record(listener, source, "denied", verdict.rule)
+
+
+def refusal_record(
+    listener: Listener | UdpListener, source: tuple[str, int], reason: str, denied_by: str = ""
+) -> AccessRecord:
+    """Of a connection that did not become one."""
     now = time.time()
-    kinds: dict[str, Any] = {"HTTP": "http", "HTTPS": "https", "TCP": "tcp", "TLS": "tls"}
+    kind: Any = listener.spec.protocol.lower()
     return AccessRecord(
-        kind=kinds[listener.spec.protocol],
+        kind=kind,
         load_balancer=listener.spec.load_balancer,
         listener=listener.spec.key,
         client=f"{source[0]}:{source[1]}",
         created=now,
         time=now,
-        reason="denied",
-        denied_by=verdict.rule,
+        reason=reason,
+        denied_by=denied_by,
+    )
+
+
+def flow_record(listener: UdpListener, flow: UdpFlow, duration: float) -> AccessRecord:
+    now = time.time()
+    return AccessRecord(
+        kind="udp",
+        load_balancer=listener.spec.load_balancer,
+        listener=listener.spec.key,
+        client=f"{flow.peer[0]}:{flow.peer[1]}",
+        created=now - duration,
+        time=now,
+        received_bytes=flow.received,
+        sent_bytes=flow.sent,
+        action="forward",
+        rule="default",
+        target_group=flow.target.group.name,
+        target=flow.target.key,
+        reason=flow.reason,
     )

@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from . import session_tickets
 from .access_log import AccessLog
 from .clock import Clock
-from .firewall import Firewall
+from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
 from .listener import Listener
 from .plan import Plan
 from .sharing import Sharing
-from .specs import FirewallSpec, ListenerSpec, ProxySpec
-from .targets import TargetGroup, check_keys
+from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec
+from .targets import TargetGroup, check_keys, context_for
 from .tls import ServerContext, server_context
+from .udp_session import UdpListener
 
 REFRESH_PAUSE = 0.01  # seconds between two looks at the health of a group, which costs 1 us a target
 CLOSING = 1.0  # seconds for aborted connections to be told so, which takes a turn or two of the loop
+AnyListener = Listener | UdpListener
 TICK = 1.0  # seconds between sweeps: deadlines are that coarse, and cost nothing per request
 
 
@@ -44,7 +46,7 @@ class Proxy:
         seed: int | None = None,
         sharing: Sharing = "alone",
     ) -> None:
-        self.listeners: dict[str, Listener] = {}
+        self.listeners: dict[str, AnyListener] = {}
         self.groups: dict[str, TargetGroup] = {}
         self.clock = Clock()
         self.spec = ProxySpec()
@@ -53,12 +55,12 @@ class Proxy:
         self._rng = random.Random(seed)
         self._sharing: Sharing = sharing
         self._ticket_key: bytes | None = None  # None: each context has one of its own, made by OpenSSL
-        self._known_firewalls: dict[FirewallSpec, Firewall] = {}
+        self._known_firewalls: dict[tuple[FirewallSpec, TransportProtocol], Firewall] = {}
         self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
         self._stale: set[TargetGroup] = set()
         self._refreshed = 0.0
         self._refreshing: asyncio.TimerHandle | None = None
-        self._closing: list[Listener] = []  # no longer in the configuration, but not empty yet
+        self._closing: list[AnyListener] = []  # no longer in the configuration, but not empty yet
         self._retired: list[TargetGroup] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -71,13 +73,22 @@ class Proxy:
             for listener in spec.listeners
             if listener.protocol in ("HTTPS", "TLS")
         }
-        added: dict[str, Listener] = {}
+        for group in spec.target_groups:
+            context_for(group)
+        added: dict[str, AnyListener] = {}
         try:
             for listener_spec in spec.listeners:
                 running = self.listeners.get(listener_spec.key)
+                if listener_spec.protocol == "UDP":
+                    if running is None:
+                        udp = UdpListener(listener_spec, self.clock, self._rng, self._access_log)
+                        udp.bind(self._closing_flows(listener_spec.key), self._sharing)
+                        added[listener_spec.key] = udp
+                    continue
                 listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
-                if running is None or running.secure != listener.secure:  # TLS is accepted in another way
-                    await listener.bind(running, self._sharing)
+                # TLS and PROXY headers are accepted in another way. (What is running under a key without /udp is TCP.)
+                if not isinstance(running, Listener) or running.by_hand != listener.by_hand:
+                    await listener.bind(running if isinstance(running, Listener) else None, self._sharing)
                     added[listener_spec.key] = listener
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
@@ -110,6 +121,13 @@ class Proxy:
             if listener.context is not None:
                 session_tickets.share(listener.context, key)
 
+    def _closing_flows(self, key: str) -> UdpListener | None:
+        """A UDP listener that was taken out a moment ago still has its address, and a new one can share it."""
+        for listener in self._closing:
+            if isinstance(listener, UdpListener) and listener.spec.key == key and listener.is_open:
+                return listener
+        return None
+
     def use_access_log(self, access_log: AccessLog | None) -> None:
         """Write to another log from now on; the caller closes the old one."""
         self._access_log = access_log
@@ -120,7 +138,7 @@ class Proxy:
         """What has to be probed for the specification in force."""
         return check_keys(self.spec.target_groups)
 
-    def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, Listener]) -> None:
+    def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, AnyListener]) -> None:
         now = self.clock.now
         group_firewalls = dict(spec.group_firewalls)
         firewalls = self._firewalls(spec)
@@ -128,7 +146,9 @@ class Proxy:
         for group_spec in spec.target_groups:
             group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
             firewall = group_firewalls.get(group_spec.name)
-            group.apply(group_spec, None if firewall is None else firewalls[firewall], now)
+            transport = transport_of(group_spec)
+            group.apply(group_spec, None if firewall is None else firewalls[firewall, transport], now)
+            group.check_firewall = None if firewall is None else firewalls[firewall, "tcp"]
             groups[group_spec.name] = group
         for group in self.groups.values():
             group.retire(now)
@@ -139,13 +159,12 @@ class Proxy:
             for key in check_keys((group.spec,)):
                 self._groups_by_check[key].append(group)
 
-        listeners: dict[str, Listener] = {}
+        listeners: dict[str, AnyListener] = {}
         for listener_spec in spec.listeners:
             key = listener_spec.key
-            listener = added[key] if key in added else self.listeners.pop(key)
-            listener.become(
-                listener_spec, Plan(listener_spec, groups), firewalls[listener_spec.firewall], contexts.get(key)
-            )
+            listener = added.get(key) or self.listeners.pop(key)
+            firewall = firewalls[listener_spec.firewall, transport_of(listener_spec)]
+            listener.become(listener_spec, Plan(listener_spec, groups), firewall, contexts.get(key))
             listeners[key] = listener
         for listener in self.listeners.values():
             listener.close()
@@ -158,11 +177,18 @@ class Proxy:
         if self._ticker is None:
             self._tick()
 
-    def _firewalls(self, spec: ProxySpec) -> dict[FirewallSpec, Firewall]:
+    def _firewalls(self, spec: ProxySpec) -> dict[tuple[FirewallSpec, TransportProtocol], Firewall]:
         """One firewall per specification: compiling one of 10,000 rules takes a while, and most are shared."""
-        wanted = {listener.firewall for listener in spec.listeners} | {firewall for _, firewall in spec.group_firewalls}
+        groups = {group.name: group for group in spec.target_groups}
+        wanted: set[tuple[FirewallSpec, TransportProtocol]] = {
+            (listener.firewall, transport_of(listener)) for listener in spec.listeners
+        }
+        for name, firewall in spec.group_firewalls:
+            wanted.add((firewall, "tcp"))  # checks
+            if name in groups:
+                wanted.add((firewall, transport_of(groups[name])))
         known = self._known_firewalls
-        self._known_firewalls = {each: known.get(each) or Firewall(each) for each in wanted}
+        self._known_firewalls = {each: known.get(each) or Firewall(*each) for each in wanted}
         return self._known_firewalls
 
     def _tick(self) -> None:
@@ -197,7 +223,7 @@ class Proxy:
         """How many client connections there are, on listeners that close included."""
         return sum(len(listener.connections) + len(listener.handshakes) for listener in self._all_listeners())
 
-    def _all_listeners(self) -> list[Listener]:
+    def _all_listeners(self) -> list[AnyListener]:
         return [*self.listeners.values(), *self._closing]
 
     async def stop(self, drain: float) -> None:
@@ -227,13 +253,17 @@ class Proxy:
         await asyncio.sleep(0)  # the transports' last callbacks
 
 
+def transport_of(spec: ListenerSpec | TargetGroupSpec) -> TransportProtocol:
+    return "udp" if spec.protocol == "UDP" else "tcp"
+
+
 class Prepared:
     """A change that is ready: `commit()` makes it so, `abort()` leaves no trace of it."""
 
     __slots__ = ("_added", "_contexts", "_proxy", "_spec")
 
     def __init__(
-        self, proxy: Proxy, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, Listener]
+        self, proxy: Proxy, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, AnyListener]
     ) -> None:
         self._proxy = proxy
         self._spec = spec

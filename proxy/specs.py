@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
-TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS"]
+ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"]
+TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"]
 ProtocolVersion = Literal["HTTP1", "HTTP2", "GRPC"]
 CheckProtocol = Literal["HTTP", "HTTPS", "TCP", "GRPC", "GRPCS"]
 Algorithm = Literal[
@@ -22,8 +22,40 @@ Algorithm = Literal[
     "consistent_hash",
 ]
 IpProtocol = Literal["tcp", "udp", "icmp", "all"]
+ProxyProtocol = Literal["v1", "v2"]
 
 ALL_PORTS = (0, 65535)
+
+
+def is_unix(address: str) -> bool:
+    """A path stands where an address could."""
+    return address.startswith("/")
+
+
+def endpoint_key(address: str, port: int) -> str:
+    """`192.0.2.1:80`, `[2001:db8::1]:80`, `unix:/run/app.sock`."""
+    if is_unix(address):
+        return f"unix:{address}"
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """A chain and its key as PEM, already read and found to belong together."""
+
+    name: str
+    chain_pem: bytes = field(repr=False)
+    key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTlsSpec:
+    """How a target proves who it is: by a certificate for `server_name`, or else for its address."""
+
+    verify: bool = True  # ALB and HAProxy's `ssl` alone never ask; Envoy and nginx do when told to
+    ca_pem: bytes | None = field(default=None, repr=False)  # None: the system's certificate authorities
+    server_name: str | None = None  # for SNI, and for the certificate to be valid for
+    certificate: CertificateSpec | None = None  # shown to targets that ask for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +70,14 @@ class HealthCheckSpec:
     healthy_threshold: int = 5
     unhealthy_threshold: int = 2
     matcher: tuple[tuple[int, int], ...] = ((200, 399),)
+    tls: TargetTlsSpec | None = None  # HTTPS: None asks for no proof, as on ALB
+    proxy_protocol: ProxyProtocol | None = None  # its targets expect a header, of checks too
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
+    """A target on a unix socket has the socket's path as its `ip`, and port 0."""
+
     ip: str
     port: int
     weight: int = 1  # 0-999; 0 is standby: used only when no target with a weight is healthy
@@ -50,7 +86,11 @@ class TargetSpec:
     @property
     def key(self) -> str:
         """`10.0.1.10:8080` or `[2001:db8::1]:8080`: the target's name in logs, metrics and diffs."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        return endpoint_key(self.ip, self.port)
+
+    @property
+    def is_unix(self) -> bool:
+        return is_unix(self.ip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +120,8 @@ class TargetGroupSpec:
     minimum_healthy_percentage: int = 0  # below, all targets are used; ALB's default (Envoy's 50)
     fail_open: bool = True  # with nothing healthy all targets are used, as ALB does
     outlier_detection: OutlierSpec | None = None
+    proxy_protocol: ProxyProtocol | None = None  # say to targets who the client is, before anything else
+    tls: TargetTlsSpec = TargetTlsSpec()  # for HTTPS and TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +177,6 @@ class RuleSpec:
     priority: int  # 1-50000, smaller first
     conditions: Conditions
     action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateSpec:
-    """A chain and its key as PEM, already read and found to belong together."""
-
-    name: str
-    chain_pem: bytes = field(repr=False)
-    key_pem: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +243,20 @@ class FirewallSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedProxiesSpec:
+    """Who sends a PROXY protocol header, and must. `required`: nobody else may connect.
+
+    Peers on a unix socket have no address; whom its permissions let in is trusted.
+    """
+
+    cidrs: tuple[str, ...] = ()
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSpec:
+    """A listener on a unix socket has the socket's path as its `address`, and port 0."""
+
     load_balancer: str
     address: str
     port: int
@@ -221,11 +267,17 @@ class ListenerSpec:
     certificates: tuple[CertificateSpec, ...] = ()  # the first is the default, the others are chosen by SNI
     http2: bool = True  # offered by ALPN under HTTPS, taken by prior knowledge under HTTP
     firewall: FirewallSpec = FirewallSpec()
+    proxy_protocol: TrustedProxiesSpec | None = None  # None: nobody's word about who the client is, is taken
 
     @property
     def key(self) -> str:
-        """`127.0.0.1:8080`: the listener's name in logs, metrics and diffs; unique in a process."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        """`127.0.0.1:8080`, or `127.0.0.1:53/udp`: the listener's name in logs, metrics, diffs; unique in a process."""
+        key = endpoint_key(self.address, self.port)
+        return f"{key}/udp" if self.protocol == "UDP" else key
+
+    @property
+    def is_unix(self) -> bool:
+        return is_unix(self.address)
 
 
 @dataclass(frozen=True, slots=True)

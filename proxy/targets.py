@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from .hash_key import HashKey
 from .health import EJECTED, CheckKey, HealthTable, TargetHealth
 from .outliers import Conduct, judge
 from .specs import TargetGroupSpec, TargetSpec
+from .tls import target_context
 
 logger = logging.getLogger(__name__)
 
@@ -126,18 +128,22 @@ class TargetGroup:
         "_live",
         "_ramping",
         "_rng",
+        "check_firewall",
         "firewall",
         "hash_key",
         "pick",
         "pick_for",
         "spec",
         "table",
+        "tls",
     )
 
     def __init__(self, spec: TargetGroupSpec, table: HealthTable, rng: random.Random) -> None:
         self.spec = spec
         self.table = table
         self.firewall: Firewall | None = None
+        self.check_firewall: Firewall | None = None  # checks of UDP targets are not made over UDP
+        self.tls: ssl.SSLContext | None = None
         self._rng = rng
         self._live: dict[str, Target] = {}
         self._draining: list[Target] = []
@@ -158,8 +164,9 @@ class TargetGroup:
 
     def apply(self, spec: TargetGroupSpec, firewall: Firewall | None, now: float) -> None:
         """Become `spec`: what stays is kept, what is new joins, what is gone drains."""
-        self.spec = spec
-        self.firewall = firewall
+        before, self.spec = self.spec, spec
+        self.firewall = self.check_firewall = firewall
+        self.tls = context_for(spec)
         self.hash_key = HashKey(spec.hash_key) if spec.algorithm == "consistent_hash" else None
         observing = spec.algorithm == "ewma" or spec.outlier_detection is not None
         founder = not any(target.warmth.warm for target in self._live.values())
@@ -171,9 +178,14 @@ class TargetGroup:
             if spec.outlier_detection is None and target.conduct.ejected:
                 target.conduct = Conduct()
             target.check_key = check_key(spec, target_spec)
-            verdict = firewall.opening(target_spec.ip, target_spec.port) if firewall else None
+            guard = None if target_spec.is_unix else firewall
+            verdict = guard.opening(target_spec.ip, target_spec.port) if guard else None
             target.denied = None if verdict is None or verdict.allowed else verdict
             live[target.key] = target
+        if (before.protocol, before.tls, before.proxy_protocol) != (spec.protocol, spec.tls, spec.proxy_protocol):
+            for target in live.values():
+                for connection in [*target.idle, *target.shared]:  # it began in another way than one would now
+                    connection.close()
         removed, self._live = list(self._live.values()), live
         for target in removed:
             target.draining = True
@@ -285,6 +297,13 @@ class TargetGroup:
 
     def __repr__(self) -> str:
         return f"<TargetGroup {self.name}: {len(self._live)} live, {len(self._draining)} draining>"
+
+
+def context_for(spec: TargetGroupSpec) -> ssl.SSLContext | None:
+    """How to speak TLS to the group's targets; None for plain text. ValueError for files that are no good."""
+    if spec.protocol not in ("HTTPS", "TLS"):
+        return None
+    return target_context(spec.tls, ("h2",) if spec.protocol_version != "HTTP1" else ())
 
 
 def _zone_factors(live: list[Target], candidates: list[Target]) -> tuple[int, int]:

@@ -9,9 +9,10 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .dialing import connect_failure, connect_target
 from .records import NO_TLS, tls_facts
 from .relay import Relay, RelayEnd
-from .upstream import CONNECT_TIMEOUT, DeniedError, check_return, tls_to
+from .upstream import CONNECT_TIMEOUT, DeniedError, check_return
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -59,8 +60,9 @@ class TcpSession:
     def begin(self, transport: asyncio.Transport) -> None:
         """The client is admitted, and TLS is done where it is spoken."""
         listener = self._listener
-        self.peer = transport.get_extra_info("peername")[:2]
-        self.local = transport.get_extra_info("sockname")[:2]
+        if not self.peer[0]:  # else a proxy has announced it
+            self.peer = transport.get_extra_info("peername")[:2]
+            self.local = transport.get_extra_info("sockname")[:2]
         self.tls = tls_facts(transport) if listener.secure else NO_TLS
         listener.connections.add(self.relay)
         listener.counters.requests += 1
@@ -96,8 +98,8 @@ class TcpSession:
                 reason = "target_denied"
                 self.denied_by = denied.rule
                 listener.counters.denied[self.denied_by] += 1
-            except OSError:
-                reason = "connect_failed"
+            except OSError as error:
+                reason = connect_failure(error)
             except asyncio.CancelledError:
                 self._uncount()
                 raise
@@ -126,19 +128,15 @@ class TcpSession:
             self.target.in_flight -= 1
 
     async def _connect_to(self, target: Target) -> None:
-        loop = asyncio.get_running_loop()
-        secure = tls_to(target)
         relay = self.relay
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            transport, end = await loop.create_connection(
-                lambda: _TargetEnd(relay, target), target.spec.ip, target.spec.port, ssl=secure
-            )
+            transport, end = await connect_target(target, lambda: _TargetEnd(relay, target), self.peer, self.local)
         try:
             check_return(target, transport)
         except DeniedError:
             end.disown()
             raise
-        if secure is not None:
+        if target.group.tls is not None:
             relay.half_close = False
         target.counters.connects += 1
         target.counters.requests += 1

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from .specs import CertificateSpec
+from .specs import CertificateSpec, TargetTlsSpec
 
 PREFIX = "ELBSecurityPolicy-"
 
@@ -208,7 +209,7 @@ def server_context(
 
 
 def client_context(verify: bool = False, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-    """For TLS to targets. ALB encrypts to its targets but never asks who they are, so `verify` is off by default.
+    """For TLS to targets. ALB encrypts to its targets but never asks who they are; so do checks unless told to.
 
     With `verify`, the system's certificate authorities decide, and `server_hostname` must be given when connecting.
     """
@@ -221,6 +222,22 @@ def client_context(verify: bool = False, alpn: tuple[str, ...] = ()) -> ssl.SSLC
         context.verify_mode = ssl.CERT_NONE
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    return context
+
+
+@lru_cache(64)  # most groups share one; what is kept over a reload keeps OpenSSL's parsed authorities, some 1 MB
+def target_context(spec: TargetTlsSpec, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """What a target group asks of its targets. ValueError says which file is no good."""
+    context = client_context(verify=spec.verify and spec.ca_pem is None, alpn=alpn)
+    if spec.verify and spec.ca_pem is not None:
+        try:
+            context.load_verify_locations(cadata=spec.ca_pem.decode("ascii"))
+        except (ssl.SSLError, UnicodeDecodeError) as exc:
+            raise ValueError("the certificate authorities of a target group are not certificates in PEM") from exc
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = True
+    if spec.certificate is not None:
+        _load(context, spec.certificate, "targets")
     return context
 
 
@@ -314,16 +331,18 @@ def _context(certificates: tuple[_Certificate, ...], policy: Policy, alpn: tuple
     if alpn:
         context.set_alpn_protocols(list(alpn))
     for certificate in certificates:
-        with _as_file(certificate.spec.chain_pem) as chain, _as_file(certificate.spec.key_pem) as key:
-            try:
-                context.load_cert_chain(chain, key)
-            except ssl.SSLError as exc:
-                reason = (exc.reason or str(exc)).replace("_", " ").lower()
-                raise ValueError(
-                    f"certificate {certificate.spec.name!r} cannot be used with {policy.name}: {reason}"
-                ) from exc
+        _load(context, certificate.spec, policy.name)
     context.shows = {certificate.algorithm: certificate.spec.name for certificate in certificates}
     return context
+
+
+def _load(context: ssl.SSLContext, certificate: CertificateSpec, where: str) -> None:
+    with _as_file(certificate.chain_pem) as chain, _as_file(certificate.key_pem) as key:
+        try:
+            context.load_cert_chain(chain, key)
+        except ssl.SSLError as exc:
+            reason = (exc.reason or str(exc)).replace("_", " ").lower()
+            raise ValueError(f"certificate {certificate.name!r} cannot be used with {where}: {reason}") from exc
 
 
 @contextmanager

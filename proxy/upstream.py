@@ -7,19 +7,18 @@ messages on it ended where they said they would; a byte that nobody asked for en
 from __future__ import annotations
 
 import asyncio
-import ssl
-from functools import cache
 from typing import TYPE_CHECKING
 
-from . import tls
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
 from .clock import Clock
+from .dialing import connect_target
 from .http1 import CHUNKED, HeadMemo, ResponseHead, body_length
 from .http2_upstream import Http2Target
 from .http_fields import MAX_HEAD, BadMessage
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .proxy_protocol import Endpoint
     from .relay import Relay
     from .targets import Target
 
@@ -292,6 +291,18 @@ class Upstream(asyncio.Protocol):
         return f"<Upstream {self.target.key} {'idle' if self.session is None else 'lent'}>"
 
 
+class AnnouncedUpstream(Upstream):
+    """A connection that began with the name of one client is no other's, so it carries one request and ends."""
+
+    __slots__ = ()
+
+    def release(self, head: ResponseHead | None) -> None:
+        self.session = None
+        self.target.in_flight -= 1
+        self._state = _DONE
+        self.transport.close()
+
+
 class DeniedError(Exception):
     """Our own firewall forbids the connection. `rule` names what decided."""
 
@@ -300,15 +311,14 @@ class DeniedError(Exception):
         self.rule = rule
 
 
-async def connect(target: Target, clock: Clock) -> Upstream:
-    """Open a connection to `target`. Raises OSError (TimeoutError among them), or DeniedError."""
-    loop = asyncio.get_running_loop()
-    if target.group.spec.protocol_version != "HTTP1":
+async def connect(target: Target, clock: Clock, source: Endpoint, destination: Endpoint) -> Upstream:
+    """Open a connection to `target` for a client. Raises OSError (TimeoutError among them), or DeniedError."""
+    spec = target.group.spec
+    if spec.protocol_version != "HTTP1":
         return await _connect_http2(target, clock)
+    kind = Upstream if spec.proxy_protocol is None else AnnouncedUpstream
     async with asyncio.timeout(CONNECT_TIMEOUT):
-        _, upstream = await loop.create_connection(
-            lambda: Upstream(target, clock), target.spec.ip, target.spec.port, ssl=tls_to(target)
-        )
+        _, upstream = await connect_target(target, lambda: kind(target, clock), source, destination)
     check_return(target, upstream.transport)
     if upstream.transport.is_closing():
         raise ConnectionResetError
@@ -320,13 +330,11 @@ async def _connect_http2(target: Target, clock: Clock) -> Upstream:
     shared: list[Http2Target] = target.shared
     carrier = next((each for each in shared if each.takes_more), None)
     if carrier is None:
-        secure = tls_to(target)
+        secure = target.group.tls is not None
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            transport, carrier = await asyncio.get_running_loop().create_connection(
-                lambda: Http2Target(target, clock, secure=secure is not None),
-                target.spec.ip,
-                target.spec.port,
-                ssl=secure,
+            # It is shared by clients, so it is nobody's in particular.
+            transport, carrier = await connect_target(
+                target, lambda: Http2Target(target, clock, secure=secure), None, None
             )
         check_return(target, transport)
         if transport.is_closing():
@@ -335,23 +343,10 @@ async def _connect_http2(target: Target, clock: Clock) -> Upstream:
     return carrier.lend()  # type: ignore[return-value]  # it looks like an Upstream to who borrows it
 
 
-@cache
-def _target_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    return tls.client_context(alpn=alpn)
-
-
-def tls_to(target: Target) -> ssl.SSLContext | None:
-    """How to speak TLS to this target, or None for plain text. As on ALB, its certificate is not verified."""
-    spec = target.group.spec
-    if spec.protocol not in ("HTTPS", "TLS"):
-        return None
-    return _target_context(("h2",) if spec.protocol_version != "HTTP1" else ())
-
-
 def check_return(target: Target, transport: asyncio.BaseTransport) -> None:
     """The answer's way back through a stateless ACL depends on our own port, which is known only now."""
     firewall = target.group.firewall
-    if firewall is None or firewall.unguarded:
+    if firewall is None or firewall.unguarded or target.spec.is_unix:
         return
     local: tuple[str, int] = transport.get_extra_info("sockname")
     verdict = firewall.opened(local[1], target.spec.ip, local[0])

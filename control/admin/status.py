@@ -15,8 +15,7 @@ from ..version import VERSION
 
 if TYPE_CHECKING:
     from ...dns.specs import InstanceSpec
-    from ...proxy.listener import Listener
-    from ...proxy.server import Proxy
+    from ...proxy.server import AnyListener, Proxy
     from ...proxy.targets import Target, TargetGroup
     from ..runtime import Runtime
 
@@ -79,7 +78,7 @@ def _configuration(runtime: Runtime) -> Json:
     }  # fmt: skip
 
 
-def _listener(listener: Listener) -> Json:
+def _listener(listener: AnyListener) -> Json:
     spec, counters = listener.spec, listener.counters
     return {
         "listener": spec.key,

@@ -89,6 +89,17 @@ def read(name: str, cert_file: Path, key_file: Path, now: datetime) -> tuple[Cer
     return CertificateSpec(name, chain_pem, key_pem), warning
 
 
+def read_authorities(file: Path) -> bytes:
+    """PEM of certificate authorities. CertificateError says what is wrong with it."""
+    pem = _bytes(file, "cert_file")
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise CertificateError("cert_file", f"{file} holds no certificate in PEM form") from None
+    # Written anew, for OpenSSL takes no text around them, and that such files often have.
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found)
+
+
 def why_unusable(spec: CertificateSpec, policy: str) -> str | None:
     """What OpenSSL has against showing it under that policy, as a sentence: a key that is too short, say."""
     try:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ...proxy.specs import is_unix
 from ...proxy.tls import POLICIES
 from ..exits import host_port, overlap
+from .check_connections import check_listener_address, check_target_connections, check_transport
 from .compile import GRPC, default_timeout, zone_of
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
 from .review import Review
 from .scalars import Endpoint, seconds_as_text
 
-BY_TYPE = {"application": ("HTTP", "HTTPS"), "network": ("TCP", "TLS")}
+BY_TYPE = {"application": ("HTTP", "HTTPS"), "network": ("TCP", "TLS", "UDP")}
 WITH_TLS = frozenset({"HTTPS", "TLS"})
+LAYER_4 = frozenset({"TCP", "TLS", "UDP"})
 PLACEHOLDERS = frozenset({"protocol", "host", "port", "path", "query"})
 MAX_BODY = 65536  # ALB allows 1024; a page with its style in it is some ten times that
 
@@ -52,9 +55,11 @@ def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: d
 def _protocol_fits(review: Review, path: Path, protocol: str, balancer: LoadBalancer, at: Path) -> None:
     fitting = BY_TYPE[balancer.type]
     if protocol not in fitting and review.sound((*at, "type")):
-        review.mistake(
-            path, f"{protocol} is not for a load balancer of type {balancer.type}: {' or '.join(fitting)} is"
-        )
+        review.mistake(path, f"{protocol} is not for a load balancer of type {balancer.type}: {_either(fitting)} is")
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]])
 
 
 # Listeners
@@ -67,13 +72,15 @@ def _listener(
     if review.sound((*path, "protocol")):
         _tls(review, path, listener)
     _default_action(review, path, listener, balancer, at)
+    check_transport(review, path, listener, balancer)
     if listener.default_action:
         _action(review, (*path, "default_action"), listener.default_action, listener, balancer, owners)
     review.unique(
         (((*path, "rules", i, "priority"), rule.priority) for i, rule in enumerate(listener.rules)),
         "the priority {} is taken",
     )
-    if listener.rules and listener.protocol in {"TCP", "TLS"}:
+    check_listener_address(review, path, listener)
+    if listener.rules and listener.protocol in LAYER_4:
         review.mistake((*path, "rules"), f"a {listener.protocol} listener reads no requests: rules are for HTTP, HTTPS")
     for index, rule in enumerate(listener.rules):
         _rule(review, (*path, "rules", index), rule, listener, balancer, owners)
@@ -142,7 +149,7 @@ def _action(
 ) -> None:
     if action.forward is not None:
         _forward(review, (*path, "forward"), action, balancer, owners)
-    elif listener.protocol in {"TCP", "TLS"} and (action.redirect or action.fixed_response):
+    elif listener.protocol in LAYER_4 and (action.redirect or action.fixed_response):
         review.mistake(path, f"a {listener.protocol} listener can only forward")
     if action.redirect is not None:
         _redirect(review, (*path, "redirect"), action.redirect)
@@ -205,12 +212,16 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
         place = (*path, "targets", index)
         review.zone((*place, "zone"), target.zone)
         port = target.port or group.port
-        if port is None:
+        if is_unix(target.ip):
+            if review.sound((*place, "ip")):
+                places.append(((*place, "ip"), host_port(target.ip, 0)))
+        elif port is None:
             if review.sound((*place, "port"), (*path, "port")):
                 review.mistake((*place, "port"), "is missing, and the target group has none to lend", at_key=True)
         elif review.sound((*place, "port"), (*path, "port")):
             places.append(((*place, "ip"), host_port(target.ip, port)))
     review.unique(places, "the target {} is listed")
+    check_target_connections(review, path, group)
 
 
 def _choosing(review: Review, path: Path, group: TargetGroup, balancer: LoadBalancer, at: Path) -> None:
@@ -260,27 +271,34 @@ def check_health_check(review: Review, path: Path, check: HealthCheck, group_pro
 
 
 def check_addresses(review: Review) -> None:
-    """No two listeners of this process, DNS and admin among them, may want one TCP port."""
-    taken: dict[int, list[tuple[str, Path]]] = {}
-    for path, (address, port) in _bound(review, review.configuration):
-        for other, other_path in taken.get(port, ()):
+    """No two listeners of this process, DNS and admin among them, may want one port of TCP or UDP, or one file."""
+    taken: dict[tuple[str, int], list[tuple[str, Path]]] = {}
+    told: set[Path] = set()
+    for path, transport, (address, port) in _bound(review, review.configuration):
+        if path in told:  # DNS wants both
+            continue
+        for other, other_path in taken.get((transport, port), ()):
             if overlap(address, other):
                 theirs = host_port(other, port)
                 message = f"{host_port(address, port)} is taken by {theirs} in line {review.line(other_path)}"
                 review.mistake(path, f"{message}: choose another port or address")
+                told.add(path)
                 break
         else:
-            taken.setdefault(port, []).append((address, path))
+            taken.setdefault((transport, port), []).append((address, path))
 
 
-def _bound(review: Review, configuration: Configuration) -> Iterator[tuple[Path, Endpoint]]:
+def _bound(review: Review, configuration: Configuration) -> Iterator[tuple[Path, str, Endpoint]]:
     for path, balancer in review.load_balancers():
         for index, listener in enumerate(balancer.listeners):
             place = (*path, "listeners", index)
-            if review.sound((*place, "port"), (*place, "address")):
-                yield (*place, "port"), (listener.address, listener.port)
+            if review.sound((*place, "port"), (*place, "address")) and (listener.port or is_unix(listener.address)):
+                at = (*place, "address" if listener.port is None else "port")
+                transport = "udp" if listener.protocol == "UDP" else "tcp"
+                yield at, transport, (listener.address, listener.port or 0)
     if configuration.dns and review.sound(("dns", "listen")):
         for index, listen in enumerate(configuration.dns.listen):
-            yield ("dns", "listen", index), listen
+            yield ("dns", "listen", index), "tcp", listen
+            yield ("dns", "listen", index), "udp", listen
     if configuration.admin and review.sound(("admin", "listen")):
-        yield ("admin", "listen"), configuration.admin.listen
+        yield ("admin", "listen"), "tcp", configuration.admin.listen

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
+from ...proxy.specs import is_unix
 from ..exits import host_port, is_loopback
 from .check_balancing import check_health_check
 from .compile import instance_id, zones_of
@@ -65,6 +66,11 @@ def _service(review: Review, path: Path, service: Service) -> None:
     review.unique(records, "the type {} is listed")
     if service.target_group is not None:
         review.reference((*path, "target_group"), service.target_group, review.target_groups, "target group")
+        for _, balancer in review.load_balancers():
+            for group in balancer.target_groups:
+                if group.name == service.target_group and any(is_unix(target.ip) for target in group.targets):
+                    message = f"{group.name} has targets on unix sockets, which have no address to answer"
+                    review.mistake((*path, "target_group"), message)
         for key in ("instances", "health_check"):
             if key in service.model_fields_set:
                 review.mistake(

@@ -6,8 +6,10 @@ Defaults that depend on something else in the file are settled here, so that no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from ...dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordType, ServiceSpec
@@ -30,7 +32,10 @@ from ...proxy.specs import (
     TargetGroupSpec,
     TargetProtocol,
     TargetSpec,
+    TargetTlsSpec,
+    TrustedProxiesSpec,
     WeightedGroup,
+    is_unix,
 )
 from . import models
 from .compile_security import Firewalls
@@ -48,9 +53,13 @@ def compile_settings(
     certificates: Mapping[str, CertificateSpec],
     state_directory: Path,
     resolve: Callable[[str], Path],
+    authorities: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Settings:
-    """`certificates` has every name that a listener uses; `resolve` makes a path of the file an absolute one."""
-    proxy = _proxy(configuration, certificates)
+    """`certificates` has every name that a listener or target group uses, `authorities` what each `ca_file` holds.
+
+    `resolve` makes a path of the file an absolute one.
+    """
+    proxy = _proxy(configuration, certificates, authorities)
     groups = {group.name: group for group in proxy.target_groups}
     dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
     namespaces = configuration.service_discovery.namespaces
@@ -77,7 +86,11 @@ def _log_path(file: str, resolve: Callable[[str], Path]) -> str:
 # Load balancers
 
 
-def _proxy(configuration: models.Configuration, certificates: Mapping[str, CertificateSpec]) -> ProxySpec:
+def _proxy(
+    configuration: models.Configuration,
+    certificates: Mapping[str, CertificateSpec],
+    authorities: Mapping[str, bytes],
+) -> ProxySpec:
     firewalls = Firewalls(configuration)
     listeners: list[ListenerSpec] = []
     groups: list[TargetGroupSpec] = []
@@ -86,7 +99,10 @@ def _proxy(configuration: models.Configuration, certificates: Mapping[str, Certi
         firewall = firewalls.of(balancer)
         listeners += (_listener(listener, balancer, certificates, firewall) for listener in balancer.listeners)
         zone = zone_of(balancer, configuration.network)
-        groups += (_target_group(group, balancer, zone) for group in balancer.target_groups)
+        groups += (
+            _target_group(group, balancer, zone, _target_tls(group.tls, certificates, authorities))
+            for group in balancer.target_groups
+        )
         group_firewalls += ((group.name, firewall) for group in balancer.target_groups)
     return ProxySpec(tuple(listeners), tuple(groups), tuple(group_firewalls))
 
@@ -102,7 +118,7 @@ def _listener(
     return ListenerSpec(
         load_balancer=balancer.name,
         address=listener.address,
-        port=listener.port,
+        port=listener.port or 0,
         protocol=listener.protocol,
         default_action=action,
         rules=tuple(sorted(map(_rule, listener.rules), key=lambda rule: rule.priority)),
@@ -110,7 +126,12 @@ def _listener(
         ssl_policy=listener.ssl_policy,
         http2=listener.http2,
         firewall=firewall,
+        proxy_protocol=_trusted(listener.proxy_protocol) if listener.proxy_protocol else None,
     )
+
+
+def _trusted(proxies: models.ProxyProtocol) -> TrustedProxiesSpec:
+    return TrustedProxiesSpec(tuple(map(str, proxies.trusted)), proxies.required)
 
 
 def _rule(rule: models.Rule) -> RuleSpec:
@@ -143,16 +164,20 @@ def zone_of(balancer: models.LoadBalancer, network: models.NetworkSection | None
     return zones.pop() if len(zones) == 1 else None
 
 
-def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer, zone: str | None) -> TargetGroupSpec:
+def _target_group(
+    group: models.TargetGroup, balancer: models.LoadBalancer, zone: str | None, tls: TargetTlsSpec
+) -> TargetGroupSpec:
     protocol: TargetProtocol = group.protocol or ("HTTP" if balancer.type == "application" else "TCP")
     return TargetGroupSpec(
         name=group.name,
         protocol=protocol,
         protocol_version=group.protocol_version,
         algorithm=group.algorithm,
-        health_check=_health_check(group.health_check, protocol) if group.health_check else None,
+        health_check=_group_check(group, group.health_check, protocol, tls) if group.health_check else None,
         targets=tuple(
-            TargetSpec(target.ip, target.port or group.port or 0, target.weight, target.zone)
+            TargetSpec(
+                target.ip, 0 if is_unix(target.ip) else target.port or group.port or 0, target.weight, target.zone
+            )
             for target in group.targets
         ),
         deregistration_delay=group.deregistration_delay,
@@ -164,6 +189,8 @@ def _target_group(group: models.TargetGroup, balancer: models.LoadBalancer, zone
         minimum_healthy_percentage=group.minimum_healthy_percentage,
         fail_open=group.fail_open,
         outlier_detection=_outlier_detection(group.outlier_detection) if group.outlier_detection else None,
+        proxy_protocol=group.proxy_protocol,
+        tls=tls,
     )
 
 
@@ -173,6 +200,31 @@ def _outlier_detection(detection: models.OutlierDetection) -> OutlierSpec:
         ejection_time=detection.ejection_time,
         max_ejection_time=detection.max_ejection_time,
         max_ejection_percentage=detection.max_ejection_percentage,
+    )
+
+
+def _target_tls(
+    tls: models.TargetTls | None, certificates: Mapping[str, CertificateSpec], authorities: Mapping[str, bytes]
+) -> TargetTlsSpec:
+    if tls is None:
+        return TargetTlsSpec()
+    return TargetTlsSpec(
+        verify=tls.verify,
+        ca_pem=None if tls.ca_file is None else authorities[tls.ca_file],
+        server_name=tls.server_name,
+        certificate=None if tls.client_certificate is None else certificates[tls.client_certificate],
+    )
+
+
+def _group_check(
+    group: models.TargetGroup, check: models.HealthCheck, protocol: TargetProtocol, tls: TargetTlsSpec
+) -> HealthCheckSpec:
+    """A check meets a target as its clients' connections do, or it would call healthy what answers nobody."""
+    spec = _health_check(check, protocol)
+    return replace(
+        spec,
+        tls=tls if spec.protocol in {"HTTPS", "GRPCS"} and protocol in {"HTTPS", "TLS"} else None,
+        proxy_protocol=None if protocol == "UDP" else group.proxy_protocol,
     )
 
 
@@ -199,7 +251,7 @@ def _check_protocol(check: models.HealthCheck, asked: TargetProtocol) -> CheckPr
     """How to probe a target that speaks `asked`. ALB's default is HTTP even for HTTPS, where it can only fail."""
     if check.protocol is not None:
         return check.protocol
-    if asked in {"TCP", "TLS"} and check.path is None and check.matcher is None:
+    if asked in {"TCP", "TLS", "UDP"} and check.path is None and check.matcher is None:
         return "TCP"
     return "HTTPS" if asked == "HTTPS" else "HTTP"
 

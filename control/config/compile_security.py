@@ -15,6 +15,7 @@ from ...proxy.specs import (
     PlacementSpec,
     SecurityGroupSpec,
     SecurityRuleSpec,
+    is_unix,
 )
 from .models import Configuration, LoadBalancer
 from .models_security import AclRule, NetworkAcl, SecurityGroup, SecurityRule
@@ -59,6 +60,8 @@ def _members(configuration: Configuration) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
     for balancer in configuration.every_load_balancer():
         for listener in balancer.listeners:
+            if is_unix(listener.address):
+                continue
             address = ip_address(listener.address)
             if not address.is_unspecified:
                 for name in balancer.security_groups:

@@ -76,6 +76,8 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         yield from _value("protocol", old.protocol, new.protocol)
         yield from _value("ssl_policy", old.ssl_policy, new.ssl_policy)
         yield from _value("http2", old.http2, new.http2)
+        if old.proxy_protocol != new.proxy_protocol:
+            yield "proxy_protocol changed"
         if old.default_action != new.default_action:
             yield "default action changed"
         yield from _each("rule", old.rules, new.rules, lambda rule: rule.priority, _changed)
@@ -107,6 +109,9 @@ def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
         yield from _value("protocol", old.protocol, new.protocol)
         yield from _value("protocol_version", old.protocol_version, new.protocol_version)
         yield from _value("algorithm", old.algorithm, new.algorithm)
+        yield from _value("proxy_protocol", old.proxy_protocol or "none", new.proxy_protocol or "none")
+        if old.tls != new.tls:
+            yield "tls changed"
         delays = seconds_as_text(old.deregistration_delay), seconds_as_text(new.deregistration_delay)
         yield from _value("deregistration_delay", *delays)
         for name in ("hash_key", "zone", "cross_zone", "zone_preference", "minimum_healthy_percentage", "fail_open"):

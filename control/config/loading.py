@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from ...proxy.specs import CertificateSpec
+from ...proxy.specs import CertificateSpec, is_unix
 from ...proxy.tls import POLICIES
 from . import certificates
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
@@ -67,13 +67,16 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     check_discovery(review)
     files = _Files(review, directory, certificates.utc(now))
     files.read_files()
+    files.read_authorities()
     files.try_certificates()
     files.check_log_directory()
     if not review.mistakes:
         files.make_self_signed(keep=materialize)
     if review.mistakes:
         raise ConfigurationError(review.mistakes)
-    settings = compile_settings(review.configuration, files.found, files.state_directory, lambda p: directory / p)
+    settings = compile_settings(
+        review.configuration, files.found, files.state_directory, lambda p: directory / p, files.authorities
+    )
     return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
 
@@ -86,6 +89,7 @@ class _Files:
         self._now = now
         self.state_directory = directory / review.configuration.state.directory
         self.found: dict[str, CertificateSpec] = {}
+        self.authorities: dict[str, bytes] = {}  # by the file as the configuration names it
         self.files: list[Path] = []
 
     def read_files(self) -> None:
@@ -119,6 +123,20 @@ class _Files:
             self.files += (file for file in pair if file not in self.files)
             if warning:
                 review.warn((*path, "cert_file"), warning)
+
+    def read_authorities(self) -> None:
+        """Who may sign the certificates of targets."""
+        for path, balancer in self._review.load_balancers():
+            for index, group in enumerate(balancer.target_groups):
+                if group.tls is None or group.tls.ca_file is None or group.tls.ca_file in self.authorities:
+                    continue
+                file = self._directory / group.tls.ca_file
+                try:
+                    self.authorities[group.tls.ca_file] = certificates.read_authorities(file)
+                except certificates.CertificateError as error:
+                    self._review.mistake((*path, "target_groups", index, "tls", "ca_file"), str(error))
+                else:
+                    self.files += [file] if file not in self.files else []
 
     def try_certificates(self) -> None:
         """Whether the listeners can show them: how weak a key may be is a matter of the policy."""
@@ -155,7 +173,7 @@ class _Files:
             for index, listener in enumerate(balancer.listeners):
                 for name in listener.certificate_names():
                     names, _ = wanted.setdefault(name, ({"localhost": None}, (*path, "listeners", index)))
-                    if listener.address not in {"0.0.0.0", "::"}:
+                    if listener.address not in {"0.0.0.0", "::"} and not is_unix(listener.address):
                         names[listener.address] = None
         for name, (names, path) in wanted.items():
             yield name, tuple(names), path

@@ -27,6 +27,7 @@ from .scalars import (
     Methods,
     Name,
     PathPatterns,
+    Place,
     Port,
     RedirectPort,
     SelfSignedNames,
@@ -126,8 +127,8 @@ class HealthCheck(Described):
 
 
 class Target(Described):
-    ip: Address
-    """Where it is."""
+    ip: Place
+    """Where it is; unix:/run/app.sock is a socket on this machine, which has no port."""
     port: Port | None = None
     """Left out: the group's port."""
     weight: TargetWeight = 1
@@ -147,10 +148,21 @@ class OutlierDetection(Described):
     """How many targets may be out at a time: one at least, where there are three or more. Envoy's default."""
 
 
+class TargetTls(Described):
+    verify: Flag = True
+    """Whether a target proves who it is. false encrypts to whoever answers, as ALB does."""
+    ca_file: Text | None = None
+    """PEM: who may sign their certificates. Left out: the system's certificate authorities."""
+    server_name: HostName | None = None
+    """The name that their certificates are for, sent as SNI. Left out: each target's address."""
+    client_certificate: Name | None = None
+    """The certificate that targets are shown when they ask for one."""
+
+
 class TargetGroup(Described):
     name: Name
     """What rules refer to; unique in the file."""
-    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"] | None = None
+    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"] | None = None
     """What targets speak. Left out: HTTP in an application load balancer, TCP in a network one."""
     protocol_version: Literal["HTTP1", "HTTP2", "GRPC"] = "HTTP1"
     """The version of HTTP that targets speak; GRPC is HTTP2 by the name AWS gives it."""
@@ -187,6 +199,10 @@ class TargetGroup(Described):
     """How to find out which targets work. Left out: all count as healthy."""
     deregistration_delay: Annotated[float, *duration(0, HOUR)] = 300.0
     """How long a removed target may finish what it has begun; ALB's default."""
+    proxy_protocol: Literal["v1", "v2"] | None = None
+    """Tell targets who the client is by a PROXY protocol header. They must expect it. Left out: none."""
+    tls: TargetTls | None = None
+    """For HTTPS and TLS. Left out: targets are verified by the system's certificate authorities."""
     targets: tuple[Target, ...] = ()
     """Who does the work. None: 503 for HTTP, a closed connection for TCP."""
 
@@ -281,13 +297,22 @@ class Rule(Described):
     """What it does."""
 
 
+class ProxyProtocol(Described):
+    trusted: Annotated[tuple[Cidr, ...], *one_or_more("10.0.0.0/8")] = ()
+    """Proxies whose word about who the client is, is taken. Each of their connections must begin with a header."""
+    required: Flag = True
+    """Whether only they may connect. false: whoever else connects is a client of its own, and sends no header."""
+
+
 class Listener(Described):
-    port: Port
-    """Where to listen."""
-    address: Address = "0.0.0.0"
-    """The address to listen at; 0.0.0.0 is every IPv4 address of the machine, :: every IPv6 one."""
-    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS"]
-    """HTTP and HTTPS for an application load balancer, TCP and TLS for a network one."""
+    port: Port | None = None
+    """Where to listen; a unix socket has none."""
+    address: Place = "0.0.0.0"
+    """The address to listen at; 0.0.0.0 is every IPv4 address of the machine, :: every IPv6 one; unix:/run/web.sock."""
+    protocol: Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"]
+    """HTTP and HTTPS for an application load balancer, TCP, TLS and UDP for a network one."""
+    proxy_protocol: ProxyProtocol | None = None
+    """Proxies before this one say who the client is (PROXY protocol v1 or v2). Left out: nobody is believed."""
     ssl_policy: Text = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     """Versions and ciphers, by AWS's names or TLS-1-2, TLS-1-3."""
     http2: bool = True

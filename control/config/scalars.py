@@ -149,6 +149,19 @@ def _address(value: object) -> str:
         raise ValueError(f"must be an IPv4 or IPv6 address such as 192.0.2.10, not {describe(text)}") from None
 
 
+def _place(value: object) -> str:
+    """An address, or the path of a unix socket: `unix:/run/app.sock` becomes /run/app.sock."""
+    if not isinstance(value, str) or not value.startswith("unix:"):
+        return _address(value)
+    path = value.removeprefix("unix:")
+    # The kernel's sun_path has room for 107 bytes and a null.
+    if not re.fullmatch(r"(?:/[^/\x00-\x1f\x7f]+)+", path) or len(path.encode()) > 107:
+        raise ValueError(
+            f"must be an absolute path of at most 107 bytes such as unix:/run/app.sock, not {describe(value)}"
+        )
+    return path
+
+
 def _cidr(value: object) -> Network:
     text = _text(value)
     try:
@@ -332,6 +345,7 @@ HostName = Annotated[str, PlainValidator(_host_name), _schema("string", examples
 Label = Annotated[str, PlainValidator(_label), _schema("string", maxLength=63)]
 Token = Annotated[str, PlainValidator(_token), _schema("string")]
 Address = Annotated[str, PlainValidator(_address), _schema("string", examples=["192.0.2.10", "2001:db8::10"])]
+Place = Annotated[str, PlainValidator(_place), _schema("string", examples=["192.0.2.10", "unix:/run/app.sock"])]
 Cidr = Annotated[Network, PlainValidator(_cidr), _schema("string", examples=["10.0.0.0/16"])]
 Peer = Annotated[Network | str, PlainValidator(_peer), _schema("string", examples=["0.0.0.0/0", "web-sg"])]
 Port = Annotated[int, *whole(1, LAST_PORT)]

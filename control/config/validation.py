@@ -36,7 +36,7 @@ STAND_INS: Final[dict[type[BaseModel], dict[str, Data]]] = {
     Vpc: {"name": "unnamed", "cidr": "0.0.0.0/0"},
     Subnet: {"name": "unnamed", "cidr": "0.0.0.0/0"},
     LoadBalancer: {"name": "unnamed"},
-    Listener: {"port": 1, "protocol": "HTTP"},
+    Listener: {"protocol": "HTTP"},
     Rule: {"priority": 1, "conditions": {"path": "*"}, "action": {"fixed_response": {"status": 200}}},
     TargetGroup: {"name": "unnamed"},
     Certificate: {"name": "unnamed"},

@@ -179,7 +179,8 @@ def test_tcp_and_https_checks_see_a_program_come_and_go(tmp_path: Path) -> None:
         other = staying.enter_context(EchoOrigin(pem))
         ports = [secure.port, other.port]
         pair = targets(*(("127.0.0.1", port) for port in ports))
-        https = f"protocol: HTTPS, {check(protocol='HTTPS', path='/health')}, {pair}"
+        verified = "protocol: HTTPS, tls: {ca_file: origin.pem, server_name: localhost}"
+        https = f"{verified}, {check(protocol='HTTPS', path='/health')}, {pair}"
         tcp = f", {{name: tcp, dns_records: [{{type: SRV}}], {check(protocol='TCP')}, instances: [" + ", ".join(
             f"{{id: port-{port}, ip: 127.0.0.1, port: {port}}}" for port in ports
         )

@@ -60,7 +60,8 @@ def test_every_key_is_in_it() -> None:
         if (model, key) not in there and key not in everywhere
     }
     # Instead of self_signed: in a comment, since the files would have to be there.
-    assert missing == {"Certificate.cert_file", "Certificate.key_file"}
+    assert missing == {"Certificate.cert_file", "Certificate.key_file", "TargetTls.ca_file"}
+    assert "# ca_file: authorities.pem" in TEXT
     assert "cert_file: www.pem, key_file: www.key" in TEXT
 
 
