@@ -79,7 +79,10 @@ class Client:
         return answer
 
     async def receive(self) -> None:
-        data = await self.reader.read(65536)
+        try:
+            data = await self.reader.read(65536)
+        except ConnectionResetError:  # closed while we were still sending
+            data = b""
         if not data:
             self.closed = True
             return
