@@ -95,6 +95,33 @@ def check(file: ConfigurationFile) -> None:
 
 
 @app.command()
+def explain(
+    method: Annotated[str, typer.Argument(metavar="METHOD")],
+    url: Annotated[str, typer.Argument(metavar="URL")],
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration, in YAML.")],
+    source: Annotated[str, typer.Option("--src", metavar="ADDRESS", help="Where the client is.")],
+    header: Annotated[list[str] | None, typer.Option("-H", "--header", metavar="'NAME: VALUE'")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="ADDRESS", help="The listener's, where several fit.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole record, as JSON.")] = False,
+) -> None:
+    """Say who would serve a request, and why, without sending it: firewall, certificate, every rule, targets."""
+    import time
+
+    from .config import load
+    from .explain import NoDecisionError, explained, show
+
+    with sentences():
+        settings = load(config, now=time.time(), materialize=False).settings
+        try:
+            reports = explained(settings.proxy, method, url, source, header or (), to)
+        except NoDecisionError as error:
+            _fail(str(error), ExitCode.UNREADABLE)
+        typer.echo(json.dumps(reports, indent=2) if as_json else "\n\n".join(map(show, reports)))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from .config import json_schema

@@ -55,6 +55,7 @@ class Exchange:
         "persist",
         "reason",
         "received",
+        "request_id",
         "request_time",
         "route",
         "sending",
@@ -79,6 +80,7 @@ class Exchange:
         self.persist = True  # another request may follow on the client's connection
         self.head: RequestHead | None = None
         self.method = self.uri = b""
+        self.request_id = b""
         self.http10 = False
         self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
         self.trailers_wanted = False  # the client takes fields after the body
@@ -162,7 +164,7 @@ class Exchange:
     # -- choosing and connecting ----------------------------------------------------------------------------------
 
     def _choose(self, plan: Plan, head: RequestHead) -> Route:
-        route = plan.route(self.method, self.uri, head)
+        route = plan.route(self.method, self.uri, head, self.peer[0])
         self.listener.counters.rule_hits[route.label] += 1
         return route
 
@@ -292,6 +294,8 @@ class Exchange:
         target = self.target
         if target is not None and target.observer is not None:
             self._observe(target.observer, duration)
+        if self.request_id:
+            self.listener.recent.add(self)
         if self.listener.access_log is not None:
             self.listener.log_request(self, duration)
 

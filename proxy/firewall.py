@@ -9,7 +9,7 @@ subnet is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -225,6 +225,23 @@ class Firewall:
         if self._ingress is not None:
             verdict, _, _ = self._ingress.judge(source, local_port, source_ip)
         return first, last, verdict
+
+    def explain(self, source_ip: str, source_port: int, local_ip: str, local_port: int) -> Iterator[Verdict]:
+        """All that `arrival` goes by, one after the other, up to the first denial."""
+        source = parse_address(source_ip)
+        placement = self._placement(local_ip)
+        if placement is not None and not placement.first <= source <= placement.last:
+            for rules, port, answer in (
+                (placement.inbound, local_port, False),
+                (placement.outbound, source_port, True),
+            ):
+                if rules is not None:
+                    verdict, _, _ = rules.judge(source, port, source_ip, answer=answer)
+                    yield verdict
+                    if not verdict.allowed:
+                        return
+        if self._ingress is not None:
+            yield self._ingress.judge(source, local_port, source_ip)[0]
 
     def opening(self, target_ip: str, target_port: int, local_ip: str | None = None) -> Verdict:
         """Before connecting to a target: security groups' egress, ACL out. `local_ip` where it is known already."""

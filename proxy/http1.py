@@ -112,8 +112,12 @@ class RequestHead:
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """All values of the field `name` (lower case), in order. Looked for when asked: most requests never are."""
-        lines = (line.partition(b":") for line in self._block.split(b"\r\n"))
-        return [value.strip(b" \t") for field, _, value in lines if field.lower() == name]
+        return [value for field, value in self.fields() if field.lower() == name]
+
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Names and values as they came, in order."""
+        lines = (line.partition(b":") for line in self._block.split(b"\r\n") if line)
+        return tuple((name, value.strip(b" \t")) for name, _, value in lines)
 
     @property
     def user_agent(self) -> bytes:

@@ -13,6 +13,7 @@ import h2.errors
 import h2.exceptions
 
 from .chunked import LAST_CHUNK, wrap
+from .edits import RewriteError
 from .exchange import IDLE_TIMEOUT, Exchange
 from .http1 import CHUNKED, ResponseHead, body_length, parse_response
 from .http2 import Headers, Http2Request, answer_headers
@@ -91,9 +92,16 @@ class Http2Stream(Exchange):
         if group is None:
             self._answer_ourselves()
             return
+        uri, forward = self.uri, head.forward
+        if route.edits is not None:
+            try:
+                uri, forward = route.edits.request(uri, forward)
+            except RewriteError:
+                self._fail(500, "rewrite_failed")  # as on ALB
+                return
         target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
         self.target = target
-        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self.session.tail)
+        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, self.session.tail)
         self._replay = None if self.sending else message
         if target is None:
             self._fail(503, "no_target")
@@ -175,6 +183,8 @@ class Http2Stream(Exchange):
     # -- the answer (called by the upstream) --------------------------------------------------------------------------
 
     def response_begins(self, head: ResponseHead) -> None:
+        if self.route is not None and self.route.edits is not None:
+            head = self.route.edits.response(head)
         self._began = True
         self.status = self.target_status = head.status
         self.target_time = perf_counter() - self._started - self.request_time
@@ -226,6 +236,8 @@ class Http2Stream(Exchange):
         self.upstream = None
         self._began = True
         self.status = self.target_status = 101
+        if self.route is not None and self.route.edits is not None:
+            head = self.route.edits.response(head)
         fields = [pair for pair in answer_headers(head)[1:] if pair[0] != b"sec-websocket-accept"]
         self._send_headers([(b":status", b"200"), *fields], end=False)
         target = upstream.target

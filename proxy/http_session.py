@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .chunked import ChunkedReader
 from .counters import DURATION_BUCKETS
+from .edits import RewriteError
 from .http1 import (
     CHUNKED,
     RequestHead,
@@ -124,7 +125,17 @@ class HttpSession(HttpClient):
             return
         target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
         self.target = target
-        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self._tail)
+        if route.edits is None:
+            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self._tail)
+        else:
+            try:
+                uri, forward = route.edits.request(self.uri, head.forward)
+            except RewriteError:
+                self.target = None
+                self._keep_rest(data, end + 2)
+                self._fail(500, "rewrite_failed")  # as on ALB
+                return
+            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, self._tail)
         if head.length:
             message = self._begin_body(head, message, data, end + 2)
         else:
@@ -278,6 +289,8 @@ class HttpSession(HttpClient):
         """The usual answer: complete, of known length, both connections stay."""
         self.upstream = None
         status = head.status
+        if self.route.edits is not None:  # type: ignore[union-attr]  # there is no answer without a route
+            data = self.route.edits.response(head).whole + data[len(head.whole) :]  # type: ignore[union-attr]
         self.write(data)
         self.sent = len(data)
         listener = self.listener
@@ -293,6 +306,9 @@ class HttpSession(HttpClient):
         if target.observer is not None:
             target.observer(status, duration, self._started + duration)
         self._finished = True
+        if self.request_id:
+            self.status = status
+            listener.recent.add(self)
         if self.listener.access_log is not None:
             self.status = self.target_status = status
             self.target_time = duration - self.request_time
@@ -304,6 +320,8 @@ class HttpSession(HttpClient):
             self._next()
 
     def response_begins(self, head: ResponseHead) -> None:
+        if self.route is not None and self.route.edits is not None:
+            head = self.route.edits.response(head)
         if self.sending:
             self.persist = False  # the body may never come to an end, so neither may the connection stay
         if self.http10 and head.length < 0 and self.method != b"HEAD":
@@ -352,6 +370,8 @@ class HttpSession(HttpClient):
             self._fail(502, "target_bad_upgrade")
             return
         self.status = self.target_status = 101
+        if self.route is not None and self.route.edits is not None:
+            head = self.route.edits.response(head)
         self._write(head.forward + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + rest)
         listener, target = self.listener, upstream.target
 

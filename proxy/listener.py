@@ -25,6 +25,7 @@ from .http2_session import Http2Session
 from .http_session import HttpSession
 from .plan import Plan
 from .proxy_protocol import BadProxyHeader
+from .recent import Recent
 from .records import connection_record, denial_record, refusal_record, request_record
 from .sharing import Sharing
 from .specs import FixedResponse, ListenerSpec
@@ -71,6 +72,7 @@ class Listener:
         "http2",
         "plan",
         "proxies",
+        "recent",
         "rng",
         "secure",
         "spec",
@@ -84,6 +86,7 @@ class Listener:
         self.counters = ListenerCounters()
         self.connections: set[Connection] = set()
         self.handshakes: set[asyncio.Task[None]] = set()
+        self.recent = Recent()  # requests that have names; the proxy has one for all its listeners
         self.draining = False
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"  # by prior knowledge; under TLS, ALPN says

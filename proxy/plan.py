@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from .actions import fixed_response, redirect_location, redirect_response
+from .edits import Edits, listener_edits, rule_edits
 from .http1 import RequestHead
 from .rules import RuleTable, WeightedGroups, pick_group, weigh
 from .specs import Action, FixedResponse, Forward, ListenerSpec, Redirect
@@ -42,6 +43,8 @@ class Route:
     group: TargetGroup | None
     groups: tuple[TargetGroup, ...] = ()
     weighted: WeightedGroups | None = None
+    edits: Edits | None = None  # what is changed in what goes through
+    plan: Plan | None = field(default=None, repr=False, compare=False)  # it is a part of
 
     def draw(self, rng: random.Random) -> TargetGroup | None:
         """One of several groups by weight; None when all weights are 0 (ALB answers 503 then)."""
@@ -53,36 +56,43 @@ class Route:
         """Status and bytes of an answer that needs no target; None when the action is to forward."""
         action = self.action
         if isinstance(action, FixedResponse):
-            return action.status, fixed_response(action, date=date, close=close, head=asked.method == b"HEAD")
-        if isinstance(action, Redirect):
-            return action.status, redirect_response(action, asked.location(action), date=date, close=close)
-        return None
+            answer = fixed_response(action, date=date, close=close, head=asked.method == b"HEAD")
+        elif isinstance(action, Redirect):
+            answer = redirect_response(action, asked.location(action), date=date, close=close)
+        else:
+            return None
+        return action.status, answer if self.edits is None else self.edits.answer(answer)
 
 
 class Plan:
-    __slots__ = ("_routes", "_table", "default", "only_route")
+    __slots__ = ("_routes", "default", "only_route", "spec", "table")
 
     def __init__(self, spec: ListenerSpec, groups: Mapping[str, TargetGroup]) -> None:
-        self.default = _route("default", spec.default_action, groups)
-        self._table = RuleTable(spec.rules, spec.default_action) if spec.rules else None
-        self._routes = {str(rule.priority): _route(str(rule.priority), rule.action, groups) for rule in spec.rules}
+        edits = listener_edits(spec)
+        self.spec = spec
+        self.default = replace(_route("default", spec.default_action, groups, edits), plan=self)
+        self.table = RuleTable(spec.rules, spec.default_action)
+        self._routes = {
+            str(rule.priority): replace(
+                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits), plan=self
+            )
+            for rule in spec.rules
+        }
         self._routes["default"] = self.default
         # Without rules there is nothing to decide per request.
-        self.only_route = self.default if self._table is None else None
+        self.only_route = None if spec.rules else self.default
 
-    def route(self, method: bytes, target: bytes, head: RequestHead) -> Route:
-        """`target` is the request target in origin-form; the query has no part in the path's rules."""
-        assert self._table is not None, "without rules there is `only_route`"
-        rule = self._table.match(method, head.host, target.partition(b"?")[0], head.values)
-        return self._routes[rule.label]
+    def route(self, method: bytes, target: bytes, head: RequestHead, source: str) -> Route:
+        """`target` is the request target in origin-form, `source` the client's address."""
+        return self._routes[self.table.match(method, head.host, target, head.values, source).label]
 
 
-def _route(label: str, action: Action, groups: Mapping[str, TargetGroup]) -> Route:
+def _route(label: str, action: Action, groups: Mapping[str, TargetGroup], edits: Edits | None) -> Route:
     match action:
         case Forward(groups=(only,)) if only.weight > 0:
-            return Route(label, action, groups[only.target_group])
+            return Route(label, action, groups[only.target_group], edits=edits)
         case Forward():
             chosen = tuple(groups[weighted.target_group] for weighted in action.groups)
-            return Route(label, action, None, chosen, weigh(action))
+            return Route(label, action, None, chosen, weigh(action), edits)
         case Redirect() | FixedResponse():
-            return Route(label, action, None)
+            return Route(label, action, None, edits=edits)

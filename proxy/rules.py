@@ -1,22 +1,24 @@
-"""Listener rules, compiled: from a request's method, host, path and header fields to the rule that takes it.
+"""Listener rules, compiled: from a request's method, host, path, query, fields and source to the rule that takes it.
 
 Pure, bytes everywhere. ALB's semantics: rules are tried by priority, all kinds of condition that a rule sets must hold,
-inside a kind any value suffices, and the default action takes the rest. Host and header values compare without case,
-path and method with it; the path is looked at without its query, the host without its port.
+inside a kind any value suffices, and the default action takes the rest. Host, header and query compare without case,
+path and method with it; the path is looked at without its query, the query as it was sent, the host without its port.
 
 Every rule is filed under its hosts, then under its paths; a look-up gathers the few that may hold and proves each of
 them whole, the lowest priority first. So ten thousand rules on hosts or paths cost what ten do, and a mistake in the
-filing could miss a rule but never admit one. Rules that differ in method or header alone are proved one by one.
+filing could miss a rule but never admit one. Rules that differ in nothing but other kinds are proved one by one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+from .first_match import FirstMatch, Match, parse_address, parse_network
 from .patterns import AnyOf, PatternIndex
-from .specs import Action, Conditions, Forward, RuleSpec
+from .specs import ALL_PORTS, Action, Conditions, Forward, Parameters, RuleSpec
 
 # From a field name in lower case to the values of its lines; empty when the request has no such field.
 HeaderLookup = Callable[[bytes], Sequence[bytes]]
@@ -59,7 +61,19 @@ class CompiledRule:
     Without conditions it takes everything: that is how the default rule is one of them.
     """
 
-    __slots__ = ("_headers", "_hosts", "_methods", "_paths", "action", "forward", "label", "needs_headers", "order")
+    __slots__ = (
+        "_headers",
+        "_hosts",
+        "_methods",
+        "_paths",
+        "_queries",
+        "_sources",
+        "action",
+        "forward",
+        "label",
+        "needs_headers",
+        "order",
+    )
 
     def __init__(self, order: int, label: str, conditions: Conditions, action: Action) -> None:
         self.order = order  # its place among the rules of its table
@@ -74,6 +88,8 @@ class CompiledRule:
             for name, values in conditions.header
         )
         self.needs_headers = bool(self._headers)
+        self._queries = tuple(map(_compile_parameters, conditions.query))
+        self._sources = _Sources(conditions.source_ip) if conditions.source_ip else None
 
     @property
     def hosts(self) -> tuple[bytes, ...]:
@@ -83,7 +99,9 @@ class CompiledRule:
     def paths(self) -> tuple[bytes, ...]:
         return self._paths.patterns if self._paths is not None else ()
 
-    def holds(self, method: bytes, host: bytes, path: bytes, header: HeaderLookup) -> bool:
+    def holds(
+        self, method: bytes, host: bytes, path: bytes, header: HeaderLookup, query: bytes = b"", source: str = ""
+    ) -> bool:
         """`host` in lower case without port, `path` without query. `header` is called last, and only if need be."""
         if self._methods and method not in self._methods:
             return False
@@ -91,9 +109,15 @@ class CompiledRule:
             return False
         if self._paths is not None and not self._paths.fits(path):
             return False
+        if self._sources is not None and not self._sources.hold(source):
+            return False
+        if self._queries and not _any_query_fits(self._queries, query):
+            return False
         return not self._headers or all(_any_value_fits(header(name), wanted) for name, wanted in self._headers)
 
-    def first_failure(self, method: bytes, host: bytes, path: bytes, header: HeaderLookup) -> tuple[str, bytes] | None:
+    def first_failure(
+        self, method: bytes, host: bytes, path: bytes, header: HeaderLookup, query: bytes = b"", source: str = ""
+    ) -> tuple[str, bytes] | None:
         """The first kind of condition that does not hold and the value it met; None when all hold."""
         if self._hosts is not None and not self._hosts.fits(host):
             return "host", host
@@ -101,6 +125,10 @@ class CompiledRule:
             return "path", path
         if self._methods and method not in self._methods:
             return "method", method
+        if self._sources is not None and not self._sources.hold(source):
+            return "source_ip", source.encode()
+        if self._queries and not _any_query_fits(self._queries, query):
+            return "query", query
         for name, wanted in self._headers:
             values = header(name)
             if not _any_value_fits(values, wanted):
@@ -110,6 +138,46 @@ class CompiledRule:
 
 def _any_value_fits(values: Sequence[bytes], wanted: AnyOf) -> bool:
     return any(wanted.fits(value.lower()) for value in values)
+
+
+_Parameters = tuple[tuple[AnyOf, AnyOf], ...]  # names and values, in lower case
+
+
+def _compile_parameters(parameters: Parameters) -> _Parameters:
+    return tuple(
+        (AnyOf([name.encode().lower()]), AnyOf([value.encode().lower() for value in values]))
+        for name, values in parameters
+    )
+
+
+@lru_cache(maxsize=4)  # many rules look at one query, and then at the next
+def _parameters_of(query: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """As they were sent: ALB decodes neither `%2F` nor `+` before it compares."""
+    pairs = (part.partition(b"=") for part in query.lower().split(b"&"))
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _any_query_fits(alternatives: tuple[_Parameters, ...], query: bytes) -> bool:
+    sent = _parameters_of(query) if query else ()
+    return any(
+        all(any(name.fits(key) and values.fits(value) for key, value in sent) for name, values in wanted)
+        for wanted in alternatives
+    )
+
+
+class _Sources:
+    """Networks, in one bisection however many there are."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self, cidrs: Sequence[str]) -> None:
+        self._index = FirstMatch([Match(tuple(map(parse_network, cidrs)), ALL_PORTS)])
+
+    def hold(self, source: str) -> bool:
+        return self._index.find(_address(source), 0)[0] != self._index.nobody
+
+
+_address = lru_cache(maxsize=1024)(parse_address)  # a client asks more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,38 +246,41 @@ class RuleTable:
         self.needs_headers = any(rule.needs_headers for rule in self.rules)
         self._by_host = PatternIndex(_file(self.rules, lambda rule: rule.hosts), _Shelf)
 
-    def match(self, method: bytes, host: bytes, path: bytes, header: HeaderLookup) -> CompiledRule:
-        """`host` as the Host field has it, port and all; `path` with or without its query."""
+    def match(self, method: bytes, host: bytes, target: bytes, header: HeaderLookup, source: str = "") -> CompiledRule:
+        """`host` as the Host field has it, port and all; `target` is path and query; `source` the client's address."""
         best = self.default
         if not self.rules:
             return best
-        host, path = _subject(host, path)
+        host = host_without_port(host).lower()
+        path, _, query = target.partition(b"?")
         for shelf in self._by_host.find(host):
             for rules in shelf.candidates(path):
                 for rule in rules:
                     if rule.order >= best.order:
                         break
-                    if rule.holds(method, host, path, header):
+                    if rule.holds(method, host, path, header, query, source):
                         best = rule
                         break
         return best
 
-    def explain(self, method: bytes, host: bytes, path: bytes, header: HeaderLookup) -> list[Tried]:
+    def candidates(self, host: bytes, path: bytes) -> Iterator[CompiledRule]:
+        """All rules whose hosts and paths may fit these texts, or these patterns; in no order, some more than once."""
+        for shelf in self._by_host.find(host):
+            for rules in shelf.candidates(path):
+                yield from rules
+
+    def explain(self, method: bytes, host: bytes, target: bytes, header: HeaderLookup, source: str = "") -> list[Tried]:
         """Every rule in order up to the one that takes the request, each with the first condition that failed.
 
         Tries them plainly one after the other: slow, and a second opinion on `match`.
         """
-        host, path = _subject(host, path)
+        host = host_without_port(host).lower()
+        path, _, query = target.partition(b"?")
         tried: list[Tried] = []
         for rule in (*self.rules, self.default):
-            failure = rule.first_failure(method, host, path, header)
+            failure = rule.first_failure(method, host, path, header, query, source)
             if failure is None:
                 tried.append(Tried(rule.label, "", b""))
                 break
             tried.append(Tried(rule.label, *failure))
         return tried
-
-
-def _subject(host: bytes, path: bytes) -> tuple[bytes, bytes]:
-    question_mark = path.find(b"?")
-    return host_without_port(host).lower(), path if question_mark < 0 else path[:question_mark]

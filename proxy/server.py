@@ -14,14 +14,17 @@ from collections.abc import Mapping
 from . import session_tickets
 from .access_log import AccessLog
 from .clock import Clock
+from .decision import Decision, Surroundings, decide
+from .edits import check_rewrites
 from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
 from .listener import Listener
 from .plan import Plan
+from .recent import Recent, Served
 from .sharing import Sharing
-from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec
-from .targets import TargetGroup, check_keys, context_for
-from .tls import ServerContext, server_context
+from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec, TargetSpec
+from .targets import TargetGroup, check_key, check_keys, context_for
+from .tls import ServerContext, certificates_for, server_context
 from .udp_session import UdpListener
 
 REFRESH_PAUSE = 0.01  # seconds between two looks at the health of a group, which costs 1 us a target
@@ -50,6 +53,7 @@ class Proxy:
         self.groups: dict[str, TargetGroup] = {}
         self.clock = Clock()
         self.spec = ProxySpec()
+        self.recent = Recent()
         self._health = health
         self._access_log = access_log
         self._rng = random.Random(seed)
@@ -67,7 +71,10 @@ class Proxy:
         health.subscribe(self._health_changed)
 
     async def prepare(self, spec: ProxySpec) -> Prepared:
-        """Build `spec` beside what runs. OSError when an address cannot be had, ValueError for a bad certificate."""
+        """Build `spec` beside what runs. OSError when an address cannot be had, ValueError for a bad certificate or
+        a rewrite that is none."""
+        for listener in spec.listeners:
+            check_rewrites(listener)
         contexts = {
             listener.key: self._context(listener)
             for listener in spec.listeners
@@ -89,6 +96,7 @@ class Proxy:
                 # TLS and PROXY headers are accepted in another way. (What is running under a key without /udp is TCP.)
                 if not isinstance(running, Listener) or running.by_hand != listener.by_hand:
                     await listener.bind(running if isinstance(running, Listener) else None, self._sharing)
+                    listener.recent = self.recent
                     added[listener_spec.key] = listener
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
@@ -133,6 +141,39 @@ class Proxy:
         self._access_log = access_log
         for listener in self._all_listeners():
             listener.access_log = access_log
+
+    def explain(self, request_id: bytes) -> tuple[Decision, Served] | None:
+        """Why a recent request went where it went; None for one that nobody remembers.
+
+        Its listener and rules are those that it met. Firewalls, targets and their health are those of this moment.
+        """
+        served = self.recent.find(request_id)
+        if served is None or served.plan is None:
+            return None
+        spec = served.plan.spec
+        firewalls = dict(self.spec.group_firewalls)
+        ejected = {
+            (group.name, target.key)
+            for group in self.groups.values()
+            for target in group.targets
+            if target.conduct.ejected
+        }
+
+        def is_healthy(group: TargetGroupSpec, target: TargetSpec) -> bool:
+            key = check_key(group, target)
+            passes = key is None or self._health.is_healthy(key)
+            return passes and (group.name, target.key) not in ejected
+
+        around = Surroundings(
+            spec,
+            served.plan.table,
+            self._known_firewalls.get((spec.firewall, "tcp")) or Firewall(spec.firewall),
+            {**{group.name: group.spec for group in served.groups}, **{g.name: g for g in self.spec.target_groups}},
+            {name: self._known_firewalls.get((each, "tcp")) or Firewall(each) for name, each in firewalls.items()},
+            is_healthy,
+            lambda name: certificates_for(spec.certificates, name),
+        )
+        return decide(served.asked, around), served
 
     def check_keys(self) -> set[CheckKey]:
         """What has to be probed for the specification in force."""

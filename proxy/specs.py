@@ -159,17 +159,43 @@ class FixedResponse:
 Action = Forward | Redirect | FixedResponse
 
 
+Parameters = tuple[tuple[str, tuple[str, ...]], ...]  # names to values: every name must be there with one of its values
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """All kinds that are set must hold; inside a kind any value suffices. `*` and `?` are wildcards.
 
-    Host and header values compare without case, path and method with it (ALB's rules).
+    Host, header and query compare without case, path and method with it (ALB's rules). `query` are alternatives of
+    which one must hold. `source_ip` are CIDRs; the source is the connection's, never what a header says.
     """
 
     path: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     method: tuple[str, ...] = ()
     header: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    query: tuple[Parameters, ...] = ()
+    source_ip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What `regex` first finds is replaced once; `$1` to `$9` are its groups. Nothing found: nothing changes."""
+
+    regex: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """In this order: `remove` by name, `set` in place of all of that name, `add` beside what is there."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+UNCHANGED = HeaderChanges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +203,10 @@ class RuleSpec:
     priority: int  # 1-50000, smaller first
     conditions: Conditions
     action: Action
+    url_rewrite: Rewrite | None = None  # of path and query
+    host_rewrite: Rewrite | None = None
+    request_headers: HeaderChanges = UNCHANGED  # after the listener's
+    response_headers: HeaderChanges = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +298,8 @@ class ListenerSpec:
     http2: bool = True  # offered by ALPN under HTTPS, taken by prior knowledge under HTTP
     firewall: FirewallSpec = FirewallSpec()
     proxy_protocol: TrustedProxiesSpec | None = None  # None: nobody's word about who the client is, is taken
+    request_headers: HeaderChanges = UNCHANGED
+    response_headers: HeaderChanges = UNCHANGED
 
     @property
     def key(self) -> str:

@@ -313,6 +313,26 @@ def _read(spec: CertificateSpec) -> _Certificate:
     return _Certificate(spec, algorithm, public_key.key_size, certificate.not_valid_after_utc, names)
 
 
+def certificates_for(certificates: tuple[CertificateSpec, ...], server_name: str) -> tuple[str, ...]:
+    """The names of the certificates of which a client that asks for `server_name` is shown one, ECDSA first."""
+    read = [_read(spec) for spec in certificates]
+    best = _best_by_name(read)
+    name = server_name.lower()
+    found = best.get(name) or best.get("*." + name.partition(".")[2]) or (read[0],)
+    return tuple(certificate.spec.name for certificate in found)
+
+
+def certificate_names(spec: CertificateSpec) -> frozenset[str]:
+    """All that it is for: names in lower case, `*.example.org` among them, and addresses."""
+    certificate = x509.load_pem_x509_certificates(spec.chain_pem)[0]
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = map(str, extension.value.get_values_for_type(x509.IPAddress))
+    return _dns_names(certificate).union(addresses)
+
+
 def _dns_names(certificate: x509.Certificate) -> frozenset[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from ..change import UNCHANGED, Change, Prepared
 from ..exits import host_port
+from ..explain import live_report
 from .metrics import Collected, registry_of
 from .status import status_of
 
@@ -99,6 +100,12 @@ def application(runtime: Runtime) -> web.Application:
         await runtime.look()
         return _json(status_of(runtime))
 
+    async def explain(request: web.Request) -> web.Response:
+        found = runtime.proxy.explain(request.match_info["id"].encode())
+        if found is None:
+            raise web.HTTPNotFound
+        return _json(live_report(*found))
+
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -110,6 +117,7 @@ def application(runtime: Runtime) -> web.Application:
     app = web.Application(middlewares=[_problems])
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/status", status)
+    app.router.add_get("/explain/{id}", explain)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
     return app

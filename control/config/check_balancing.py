@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ...proxy.specs import is_unix
 from ...proxy.tls import POLICIES
 from ..exits import host_port, overlap
+from .check_changes import check_listener_changes, check_rule_changes
 from .check_connections import check_listener_address, check_target_connections, check_transport
 from .compile import GRPC, default_timeout, zone_of
 from .mistakes import Path, closest
@@ -82,6 +83,7 @@ def _listener(
     check_listener_address(review, path, listener)
     if listener.rules and listener.protocol in LAYER_4:
         review.mistake((*path, "rules"), f"a {listener.protocol} listener reads no requests: rules are for HTTP, HTTPS")
+    check_listener_changes(review, path, listener)
     for index, rule in enumerate(listener.rules):
         _rule(review, (*path, "rules", index), rule, listener, balancer, owners)
 
@@ -129,10 +131,11 @@ def _default_action(review: Review, path: Path, listener: Listener, balancer: Lo
 def _rule(
     review: Review, path: Path, rule: Rule, listener: Listener, balancer: LoadBalancer, owners: dict[str, LoadBalancer]
 ) -> None:
-    conditions = rule.conditions
-    empty = not (conditions.path or conditions.host or conditions.method or conditions.header)
+    kinds = tuple(type(rule.conditions).model_fields)
+    empty = not any(getattr(rule.conditions, kind) for kind in kinds)
     if empty and review.whole((*path, "conditions")):
-        review.mistake((*path, "conditions"), "must hold at least one of path, host, method, header")
+        review.mistake((*path, "conditions"), f"must hold at least one of {', '.join(kinds)}")
+    check_rule_changes(review, path, rule)
     _action(review, (*path, "action"), rule.action, listener, balancer, owners)
 
 

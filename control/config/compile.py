@@ -16,6 +16,7 @@ from ...dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordType, Servi
 from ...proxy.grpc_health import HEALTH_PATH
 from ...proxy.health import CheckKey
 from ...proxy.specs import (
+    UNCHANGED,
     Action,
     CertificateSpec,
     CheckProtocol,
@@ -23,11 +24,13 @@ from ...proxy.specs import (
     FirewallSpec,
     FixedResponse,
     Forward,
+    HeaderChanges,
     HealthCheckSpec,
     ListenerSpec,
     OutlierSpec,
     ProxySpec,
     Redirect,
+    Rewrite,
     RuleSpec,
     TargetGroupSpec,
     TargetProtocol,
@@ -37,7 +40,7 @@ from ...proxy.specs import (
     WeightedGroup,
     is_unix,
 )
-from . import models
+from . import models, models_rules
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, Settings
 
@@ -121,12 +124,14 @@ def _listener(
         port=listener.port or 0,
         protocol=listener.protocol,
         default_action=action,
-        rules=tuple(sorted(map(_rule, listener.rules), key=lambda rule: rule.priority)),
+        rules=tuple(sorted(map(compile_rule, listener.rules), key=lambda rule: rule.priority)),
         certificates=tuple(certificates[name] for name in listener.certificate_names()),
         ssl_policy=listener.ssl_policy,
         http2=listener.http2,
         firewall=firewall,
         proxy_protocol=_trusted(listener.proxy_protocol) if listener.proxy_protocol else None,
+        request_headers=_header_changes(listener.request_headers),
+        response_headers=_header_changes(listener.response_headers),
     )
 
 
@@ -134,15 +139,37 @@ def _trusted(proxies: models.ProxyProtocol) -> TrustedProxiesSpec:
     return TrustedProxiesSpec(tuple(map(str, proxies.trusted)), proxies.required)
 
 
-def _rule(rule: models.Rule) -> RuleSpec:
+def compile_rule(rule: models.Rule) -> RuleSpec:
     asked = rule.conditions
     conditions = Conditions(
         path=asked.path or (),
         host=asked.host or (),
         method=asked.method or (),
         header=tuple((name.lower(), values) for name, values in (asked.header or {}).items()),
+        query=tuple(tuple(alternative.items()) for alternative in asked.query or ()),
+        source_ip=tuple(map(str, asked.source_ip or ())),
     )
-    return RuleSpec(rule.priority, conditions, _action(rule.action))
+    transforms = rule.transforms or models_rules.Transforms()
+    return RuleSpec(
+        rule.priority,
+        conditions,
+        _action(rule.action),
+        url_rewrite=_rewrite(transforms.url_rewrite),
+        host_rewrite=_rewrite(transforms.host_header_rewrite),
+        request_headers=_header_changes(rule.request_headers),
+        response_headers=_header_changes(rule.response_headers),
+    )
+
+
+def _rewrite(rewrite: models_rules.Rewrite | None) -> Rewrite | None:
+    return None if rewrite is None else Rewrite(rewrite.regex, rewrite.replace)
+
+
+def _header_changes(changes: models_rules.HeaderChanges | None) -> HeaderChanges:
+    if changes is None:
+        return UNCHANGED
+    added = tuple((name, value) for name, values in changes.add.items() for value in values)
+    return HeaderChanges(tuple(changes.set.items()), added, changes.remove)
 
 
 def _action(action: models.Action) -> Action:

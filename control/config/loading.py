@@ -16,6 +16,7 @@ from ...proxy.specs import CertificateSpec, is_unix
 from ...proxy.tls import POLICIES
 from . import certificates
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
+from .check_coverage import check_coverage
 from .check_discovery import check_discovery
 from .check_network import check_network
 from .compile import compile_settings
@@ -77,6 +78,8 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     settings = compile_settings(
         review.configuration, files.found, files.state_directory, lambda p: directory / p, files.authorities
     )
+    check_coverage(review, files.found)
+    settings = compile_settings(review.configuration, files.found, files.state_directory, lambda p: directory / p)
     return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
+from .models_rules import Conditions, HeaderChanges, Transforms
 from .models_security import SecuritySection
 from .scalars import (
     Address,
@@ -20,20 +21,15 @@ from .scalars import (
     Endpoint,
     Flag,
     HashKeyText,
-    HeaderPatterns,
     HostName,
-    HostPatterns,
     Label,
-    Methods,
     Name,
-    PathPatterns,
     Place,
     Port,
     RedirectPort,
     SelfSignedNames,
     StatusRanges,
     Text,
-    Token,
     UrlPath,
     WorkerCount,
     duration,
@@ -275,19 +271,6 @@ class Action(Model):
         return value
 
 
-class Conditions(Model):
-    """All kinds that are given must hold; inside a kind any value suffices. `*` and `?` are wildcards."""
-
-    path: PathPatterns | None = None
-    """Compared with case."""
-    host: HostPatterns | None = None
-    """Compared without case."""
-    method: Methods | None = None
-    """Compared with case: GET, POST, ..."""
-    header: dict[Token, HeaderPatterns] | None = None
-    """Header name to values; compared without case."""
-
-
 class Rule(Described):
     priority: Annotated[int, *whole(1, 50000)]
     """1 to 50000, smaller first; no two of a listener are the same."""
@@ -295,6 +278,12 @@ class Rule(Described):
     """When the rule applies; at least one."""
     action: Action
     """What it does."""
+    transforms: Transforms | None = None
+    """What a forwarded request asks the target for instead."""
+    request_headers: HeaderChanges | None = None
+    """Changes to what targets get, after the listener's."""
+    response_headers: HeaderChanges | None = None
+    """Changes to what clients get, after the listener's."""
 
 
 class ProxyProtocol(Described):
@@ -325,6 +314,10 @@ class Listener(Described):
     """What to do when no rule matches. Left out: forward to the load balancer's only target group."""
     rules: tuple[Rule, ...] = ()
     """HTTP and HTTPS only."""
+    request_headers: HeaderChanges | None = None
+    """Changes to what targets get, whatever the rule. HTTP and HTTPS only."""
+    response_headers: HeaderChanges | None = None
+    """Changes to what clients get from targets, redirects and fixed responses. HTTP and HTTPS only."""
 
     def certificate_names(self) -> Iterator[str]:
         """In the order of use: the first is the default."""

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
+from ...proxy.regex import BadExpression, Expression
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Endpoint = tuple[str, int]
 PortSpan = tuple[int, int]
@@ -310,6 +312,47 @@ def _header_pattern(value: object) -> str:
     return text
 
 
+def _query_pattern(value: object) -> str:
+    text = str(value) if type(value) is int else _text(value)  # `page: 2` can mean nothing else
+    if not re.fullmatch(r"[\x21-\x7e]{1,1024}", text) or set(text) & set("&#"):
+        raise ValueError(
+            f"must be 1 to 1024 visible ASCII characters without & and #, percent-encoded as sent, not {describe(text)}"
+        )
+    return text
+
+
+def _query_name(value: object) -> str:
+    name = _query_pattern(value)
+    if "=" in name:
+        raise ValueError(f"must be the name alone, without =, not {describe(name)}")
+    return name
+
+
+def _header_value(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?", text):
+        raise ValueError(f"must be 1 to 1024 visible ASCII characters without spaces around them, not {describe(text)}")
+    return text
+
+
+def _regex(value: object) -> str:
+    text = _text(value)
+    try:
+        Expression(text)
+    except BadExpression as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _replacement(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[\x21-\x7e]{0,1024}", text):
+        raise ValueError(f"must be at most 1024 visible ASCII characters without spaces, not {describe(text)}")
+    if re.search(r"\$(?![0-9$])", text):
+        raise ValueError("has a $ that is neither $0 to $9 nor $$, which is a dollar sign")
+    return text
+
+
 def _schema(kind: str | list[str], **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": kind, **more})
 
@@ -370,4 +413,12 @@ PathPatterns = Annotated[tuple[Annotated[str, PlainValidator(_path_pattern)], ..
 HostPatterns = Annotated[tuple[Annotated[str, PlainValidator(_host_pattern)], ...], *one_or_more("*.example.org")]
 Methods = Annotated[tuple[Annotated[str, PlainValidator(_method)], ...], *one_or_more("GET")]
 HeaderPatterns = Annotated[tuple[Annotated[str, PlainValidator(_header_pattern)], ...], *one_or_more("yes")]
+HeaderValue = Annotated[str, PlainValidator(_header_value), _schema("string", maxLength=1024)]
+HeaderValues = Annotated[tuple[HeaderValue, ...], *one_or_more("yes")]
+HeaderNames = Annotated[tuple[Token, ...], *one_or_more("x-debug")]
+QueryName = Annotated[str, PlainValidator(_query_name), _schema("string")]
+QueryPatterns = Annotated[tuple[Annotated[str, PlainValidator(_query_pattern)], ...], *one_or_more("v1")]
+SourceCidrs = Annotated[tuple[Cidr, ...], *one_or_more("203.0.113.0/24")]
+Regex = Annotated[str, PlainValidator(_regex), _schema("string", maxLength=1024, examples=["^/api/v1/(.*)$"])]
+Replacement = Annotated[str, PlainValidator(_replacement), _schema("string", maxLength=1024, examples=["/v1/$1"])]
 SelfSignedNames = Annotated[tuple[Annotated[str, PlainValidator(_san)], ...], *one_or_more("localhost")]

@@ -40,7 +40,10 @@ def test_every_section_at_once(tmp_path: Path) -> None:
     (tmp_path / "server.key").write_bytes(key_pem(key))
     (tmp_path / "whole.yaml").write_bytes((EXAMPLES / "whole.yaml").read_bytes())
     found = load(tmp_path / "whole.yaml", now=NOW, materialize=True)
-    assert [warning.path for warning in found.warnings] == ["security.security_groups.web-sg.ingress[1].source"]
+    assert [warning.path for warning in found.warnings] == [
+        "load_balancer.listeners[1].rules[1].conditions.host[0]",  # no certificate is for it
+        "security.security_groups.web-sg.ingress[1].source",
+    ]
     assert found.files == (tmp_path / "server.pem", tmp_path / "server.key")
     assert [listener.key for listener in found.settings.proxy.listeners] == ["127.0.0.1:8080", "0.0.0.0:8443"]
     assert found.settings.admin == ("127.0.0.1", 9900)

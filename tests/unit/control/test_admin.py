@@ -13,6 +13,7 @@ from penstock.control.admin.client import NoAnswerError, get_status
 from penstock.control.admin.metrics import CODE_CLASSES
 from penstock.control.runtime import ReloadResult, Runtime
 from penstock.proxy.counters import DURATION_BUCKETS
+from penstock.proxy.http_session import HttpSession
 from support import Exchange, Origin, response, run
 from support.configuration import Ports, settings, text
 
@@ -57,6 +58,7 @@ ANSWERS = [
     ("HEAD /metrics", 200, "text/plain", b""),
     ("HEAD /status", 200, "application/json", b""),
     ("GET /", 404, "application/problem+json", None),
+    ("GET /explain/nobody", 404, "application/problem+json", None),
     ("GET /metrics/", 404, "application/problem+json", None),
     ("GET /%2e%2e/etc/passwd", 404, "application/problem+json", None),
     ("POST /status", 405, "application/problem+json", None),
@@ -285,3 +287,29 @@ def test_status_of_somebody_else(answer: bytes) -> None:
                 await status(origin.port)
 
     run(main() if answer.startswith(b"HTTP") else closed())
+
+
+def test_a_recent_request_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(session: HttpSession, data: bytes, end: int) -> None:
+        session.request_id = b"name-1"
+        begin(session, data, end)
+
+    begin = HttpSession._begin
+    monkeypatch.setattr(HttpSession, "_begin", named)
+
+    async def main() -> None:
+        async with Origin(response()) as origin:
+            ports = Ports()
+            runtime = Runtime()
+            await runtime.start(settings(text(ports, origin.port), tmp_path))
+            await healthy(runtime)
+            await ask(ports.http, "GET /x")
+            status, _, body = await ask(ports.admin, "GET /explain/name-1")
+            report = json.loads(body)
+            assert (status, report["asked"], report["rule"]) == (200, "GET a/x", "default")
+            assert report["shares"][0]["candidates"][0]["picked"] is True
+            assert report["outcome"]["target"] == f"127.0.0.1:{origin.port}"
+            assert report["outcome"]["status"] == 200
+            await runtime.stop()
+
+    run(main())

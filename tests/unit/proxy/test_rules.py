@@ -86,6 +86,45 @@ def test_header_conditions(wanted, values: list[bytes], matches: bool) -> None:
     assert found.needs_headers is matches
 
 
+@pytest.mark.parametrize(
+    ("wanted", "query", "matches"),
+    [
+        (((("version", ("v1",)),),), b"version=v1", True),
+        (((("version", ("v1",)),),), b"a=b&VERSION=V1&c", True),  # without case
+        (((("version", ("v1",)),),), b"version=v1%20", False),
+        (((("version", ("v1",)),),), b"xversion=v1", False),
+        (((("version", ("v1", "v2*")),),), b"version=v2.7", True),
+        (((("version", ("v1",)), ("beta", ("?",))),), b"beta=1&version=v1", True),  # all names of one alternative
+        (((("version", ("v1",)), ("beta", ("?",))),), b"beta=10&version=v1", False),
+        (((("a", ("1",)),), (("b", ("1",)),)), b"b=1", True),  # one alternative of several
+        (((("*", ("x",)),),), b"anything=x", True),
+        (((("a", ("*",)),),), b"a", True),
+        (((("a", ("*",)),),), b"", False),
+    ],
+)
+def test_query_conditions(wanted, query: bytes, matches: bool) -> None:
+    rules = table(Conditions(query=wanted))
+    assert rules.match(b"GET", b"h", b"/?" + query, no_headers).label == ("10" if matches else "default")
+    assert rules.explain(b"GET", b"h", b"/?" + query, no_headers)[0].failed == ("" if matches else "query")
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "source", "matches"),
+    [
+        (("192.0.2.0/24",), "192.0.2.255", True),
+        (("192.0.2.0/24",), "192.0.3.0", False),
+        (("192.0.2.0/24",), "::ffff:192.0.2.1", True),  # an IPv4 client of a dual-stack socket
+        (("192.0.2.1/32", "2001:db8::/32"), "2001:db8::1", True),
+        (("0.0.0.0/0",), "2001:db8::1", False),
+    ],
+)
+def test_source_conditions(cidrs: tuple[str, ...], source: str, matches: bool) -> None:
+    rules = table(Conditions(source_ip=cidrs))
+    assert rules.match(b"GET", b"h", b"/", no_headers, source).label == ("10" if matches else "default")
+    failed = rules.explain(b"GET", b"h", b"/", no_headers, source)[0]
+    assert failed == (Tried("10", "", b"") if matches else Tried("10", "source_ip", source.encode()))
+
+
 def test_priority_decides_whatever_the_order_in_the_file_and_the_kind_of_pattern() -> None:
     specs = [
         RuleSpec(50000, Conditions(path=("/a/b",)), DEFAULT),
