@@ -98,7 +98,9 @@ class Surroundings:
 
 def decide(asked: Asked, around: Surroundings) -> Decision:
     spec = around.listener
-    verdicts = tuple(around.firewall.explain(asked.source, asked.source_port, asked.local, asked.port))
+    # A unix socket is guarded by its permissions, and nobody at it has an address to judge.
+    judged = () if spec.is_unix else around.firewall.explain(asked.source, asked.source_port, asked.local, asked.port)
+    verdicts = tuple(judged)
     secure = spec.protocol in ("HTTPS", "TLS")
     name = host_without_port(asked.host).decode("latin-1")
     certificates = around.certificates(name) if secure else ()
@@ -176,7 +178,7 @@ def _candidates(group: TargetGroupSpec, around: Surroundings) -> list[Candidate]
     keys = {each.key for each in picked}
     found: list[Candidate] = []
     for target in group.targets:
-        verdict = None if firewall is None else firewall.opening(target.ip, target.port)
+        verdict = None if firewall is None or target.is_unix else firewall.opening(target.ip, target.port)
         why = ""
         if target.key not in keys:
             why = "standby: its weight is 0" if healthy(target) else "unhealthy, or left out for its failures"

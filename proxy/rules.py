@@ -174,10 +174,17 @@ class _Sources:
         self._index = FirstMatch([Match(tuple(map(parse_network, cidrs)), ALL_PORTS)])
 
     def hold(self, source: str) -> bool:
-        return self._index.find(_address(source), 0)[0] != self._index.nobody
+        address = _address(source)
+        return address is not None and self._index.find(address, 0)[0] != self._index.nobody
 
 
-_address = lru_cache(maxsize=1024)(parse_address)  # a client asks more than once
+@lru_cache(maxsize=1024)  # a client asks more than once
+def _address(source: str) -> int | None:
+    """None for who has none: the client at the other end of a unix socket."""
+    try:
+        return parse_address(source)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

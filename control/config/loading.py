@@ -75,11 +75,10 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
         files.make_self_signed(keep=materialize)
     if review.mistakes:
         raise ConfigurationError(review.mistakes)
+    check_coverage(review, files.found)
     settings = compile_settings(
         review.configuration, files.found, files.state_directory, lambda p: directory / p, files.authorities
     )
-    check_coverage(review, files.found)
-    settings = compile_settings(review.configuration, files.found, files.state_directory, lambda p: directory / p)
     return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
 

@@ -267,3 +267,17 @@ def test_thousands_of_mistakes_are_found_in_reasonable_time() -> None:
     assert len(found) == 2000
     assert 'did you mean "group-0"?' in found[0]
     assert found[-1].endswith('no target group is named "gruop-1999"')
+
+
+def test_authorities_of_targets_are_read_beside_the_file(tmp_path: Path) -> None:
+    _, chain = key_and_certificate()
+    (tmp_path / "origin.pem").write_bytes(chain)
+    text = """\
+load_balancer:
+  name: lb
+  listeners: [{port: 8080, protocol: HTTP, address: 127.0.0.1}]
+  target_groups: [{name: tg, protocol: HTTPS, port: 8443, tls: {ca_file: origin.pem}, targets: [{ip: 10.0.1.10}]}]
+"""
+    (tmp_path / "penstock.yaml").write_text(text)
+    found = load(tmp_path / "penstock.yaml", now=NOW, materialize=False)
+    assert found.settings.proxy.target_groups[0].tls.ca_pem == chain

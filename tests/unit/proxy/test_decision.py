@@ -164,3 +164,22 @@ def test_targets_that_are_not_picked_say_why() -> None:
     assert denied.picked
     assert "503" in denied.why_not
     assert "tcp 80 to 10.0.1.2" in denied.why_not
+
+
+def test_unix_sockets_have_no_addresses_to_judge() -> None:
+    group = TargetGroupSpec("blue", targets=(TargetSpec("/run/app.sock", 0),))
+    listener = replace(LISTENER, address="/run/penstock.sock", port=0, protocol="HTTP")
+    decision = decide(
+        replace(ASKED, source="unix", source_port=0, local="unix"),
+        Surroundings(
+            listener,
+            RuleTable(listener.rules, listener.default_action),
+            Firewall(GUARDED),
+            {**GROUPS, "blue": group},
+            {"blue": Firewall(GUARDED)},
+            lambda *_: True,
+            lambda _: (),
+        ),
+    )
+    assert (decision.verdicts, decision.rule) == ((), "3")
+    assert decision.shares[0].candidates == (Candidate("unix:/run/app.sock", 1, None, True),)

@@ -116,6 +116,7 @@ def test_query_conditions(wanted, query: bytes, matches: bool) -> None:
         (("192.0.2.0/24",), "::ffff:192.0.2.1", True),  # an IPv4 client of a dual-stack socket
         (("192.0.2.1/32", "2001:db8::/32"), "2001:db8::1", True),
         (("0.0.0.0/0",), "2001:db8::1", False),
+        (("0.0.0.0/0", "::/0"), "unix", False),  # the client of a unix socket has no address
     ],
 )
 def test_source_conditions(cidrs: tuple[str, ...], source: str, matches: bool) -> None:
