@@ -65,6 +65,12 @@ _requests = LineMemo(
         b"x-forwarded-for": FORWARDED_FOR,
         b"x-forwarded-proto": DROP,  # said by us alone
         b"x-forwarded-port": DROP,
+        b"x-amzn-mtls-clientcert": DROP,
+        b"x-amzn-mtls-clientcert-serial-number": DROP,
+        b"x-amzn-mtls-clientcert-issuer": DROP,
+        b"x-amzn-mtls-clientcert-subject": DROP,
+        b"x-amzn-mtls-clientcert-validity": DROP,
+        b"x-amzn-mtls-clientcert-leaf": DROP,
         b"expect": EXPECT,
         b"upgrade": UPGRADE,
     }

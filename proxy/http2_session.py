@@ -100,7 +100,7 @@ class Http2Session(asyncio.Protocol):
             self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
-        self.tail = listener.forwarded_tail(self.peer[0], self.local[1])
+        self.tail = listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
         self.deadline = listener.clock.now + FIRST_TIMEOUT
         listener.connections.add(self)
         codes = h2.settings.SettingCodes

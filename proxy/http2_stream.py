@@ -81,6 +81,9 @@ class Http2Stream(Exchange):
         self.method, self.uri = request.method, request.uri
         self._count()
         head = self.head = MEMO.requests.get(request.block) or MEMO.learn_request(request.block, http10=False)
+        guard = self.tls.guard
+        if guard is not None and head.host not in guard.allowed:
+            guard.check(head.host)
         self.websocket = request.websocket
         self.trailers_wanted = request.trailers
         self._ended = ended

@@ -31,6 +31,7 @@ from .upstream import MEMO, Upstream
 
 if TYPE_CHECKING:
     from .listener import Listener
+    from .server_names import HostGuard
 
 IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
 TUNNEL_TIMEOUT = 3600.0  # Envoy's hour
@@ -44,7 +45,7 @@ _memo10 = MEMO.requests10
 
 
 class HttpSession(HttpClient):
-    __slots__ = ("_tail", "full", "left", "reader")
+    __slots__ = ("_guard", "_tail", "full", "left", "reader")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
@@ -52,10 +53,12 @@ class HttpSession(HttpClient):
         self.left = 0  # of a request body of known length
         self.full = False  # the client reads slower than the target answers
         self._tail = b""
+        self._guard: HostGuard | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._tail = self.listener.forwarded_tail(self.peer[0], self.local[1])
+        self._tail = self.listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
+        self._guard = self.tls.guard
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.release(self)
@@ -102,6 +105,9 @@ class HttpSession(HttpClient):
             self.http10 = minor == b"0"
             head = (_memo10 if self.http10 else _memo).get(block) or self._learn(block)
             self.head = head
+        guard = self._guard
+        if guard is not None and head.host not in guard.allowed:
+            self._check_host(guard, head)
         self._started = perf_counter()
         self.deadline = listener.clock.now + IDLE_TIMEOUT
         self.busy = True
@@ -174,6 +180,15 @@ class HttpSession(HttpClient):
         session.connection_made(transport)
         self.listener.connections.discard(self)
         session.data_received(data)
+
+    def _check_host(self, guard: HostGuard, head: RequestHead) -> None:
+        try:
+            guard.check(head.host)
+        except BadMessage:  # as in `_learn`
+            method, uri = self.method, self.uri
+            self._forget()
+            self.method, self.uri, self.head = method, uri, head
+            raise
 
     def _learn(self, block: bytes) -> RequestHead:
         try:

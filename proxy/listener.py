@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from .access_log import AccessLog
 from .actions import fixed_response
 from .announced import UNTRUSTED, TrustedProxies, read_header
 from .binding import FileIdentity, remove_socket, tcp_socket, unix_socket
+from .client_certificates import refusal, too_large
 from .clock import Clock
 from .counters import ListenerCounters
 from .firewall import UNGUARDED, Firewall
@@ -30,6 +32,7 @@ from .records import connection_record, denial_record, refusal_record, request_r
 from .sharing import Sharing
 from .specs import FixedResponse, ListenerSpec
 from .tcp_session import TcpSession
+from .tls import FAILURES
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -214,9 +217,7 @@ class Listener:
             client.close()
             self.counters.active -= 1
             reason = error.reason if isinstance(error, BadProxyHeader) else "proxy_header_missing"
-            self.counters.failed[reason] += 1
-            if self.access_log is not None:
-                self.access_log.add(refusal_record(self, source, reason))
+            self.refuse(source, reason)
         except asyncio.CancelledError:
             client.close()
             self.counters.active -= 1
@@ -232,6 +233,8 @@ class Listener:
                 session.peer, session.local = announced
             protocol = session if isinstance(session, HttpSession) else session.client
         patience = TLS_HANDSHAKE_TIMEOUT if self.secure else None
+        failures: list[ssl.SSLError] = []
+        FAILURES.set(failures)  # seen by what the loop calls for this connection, and by nothing else
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=patience
@@ -239,6 +242,15 @@ class Listener:
         except (OSError, EOFError):  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             self.counters.tls_failed += self.secure
             self.counters.active -= 1
+            reason = refusal(failures[0]) if failures else None
+            if reason is not None:
+                self.refuse(source, reason)
+
+    def refuse(self, source: tuple[str, int], reason: str) -> None:
+        """Count and log a connection that did not become one."""
+        self.counters.failed[reason] += 1
+        if self.access_log is not None:
+            self.access_log.add(refusal_record(self, source, reason))
 
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
@@ -249,10 +261,18 @@ class Listener:
         self.connections.remove(old)
         self.connections.add(new)
 
-    def forwarded_tail(self, client: str, port: int) -> bytes:
-        """What ends every request head to a target: the client in X-Forwarded-For, and how it reached us."""
+    def forwarded_tail(self, client: str, port: int, identity: bytes = b"") -> bytes:
+        """What ends every request head to a target: the client in X-Forwarded-For, and how it reached us.
+
+        `identity` are the lines that tell of its certificate.
+        """
         scheme = b"https" if self.secure else b"http"
-        return b"%b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n\r\n" % (client.encode(), scheme, port)
+        return b"%b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d%b\r\n\r\n" % (
+            client.encode(),
+            scheme,
+            port,
+            identity,
+        )
 
     def error_response(self, status: int, *, close: bool, head: bool) -> bytes:
         return fixed_response(_error(status), date=self.clock.date, close=close, head=head)
@@ -313,7 +333,15 @@ class Negotiated(asyncio.Protocol):
         self._announced = announced  # client, and where it connected to, if the socket does not know
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        listener = self._listener
         connection = transport.get_extra_info("ssl_object")
+        asked = connection.context.client_certificates
+        if asked is not None and too_large(connection, asked):
+            listener.counters.active -= 1
+            source, _ = self._announced or (transport.get_extra_info("peername")[:2], None)
+            listener.refuse(source, "client_certificate_too_large")
+            transport.abort()
+            return
         session = (
             Http2Session(self._listener) if connection.selected_alpn_protocol() == "h2" else HttpSession(self._listener)
         )

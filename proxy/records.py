@@ -6,31 +6,50 @@ Called once per event, and only while there is an access log.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .access_log import AccessRecord
+from .client_certificates import forwarded_fields
 from .firewall import Verdict
 from .plan import Asked
 from .specs import FixedResponse, Redirect
-from .tls import chosen_certificate
+from .tls import ServerContext, chosen_certificate, host_guard
 
 if TYPE_CHECKING:
     from .exchange import Exchange
     from .listener import Listener
+    from .server_names import HostGuard
     from .tcp_session import TcpSession
     from .udp_session import UdpFlow, UdpListener
 
-TlsFacts = tuple[str, str, str]  # protocol, cipher, certificate
-NO_TLS: TlsFacts = ("", "", "")
+
+class TlsFacts(NamedTuple):
+    """What was agreed on in the handshake, and what follows from it for each request of the connection."""
+
+    protocol: str = ""
+    cipher: str = ""
+    certificate: str = ""
+    guard: HostGuard | None = None
+    client_fields: bytes = b""  # who the client is, for the target
+
+
+NO_TLS = TlsFacts()
 
 
 def tls_facts(transport: Any) -> TlsFacts:
-    """What was agreed on in the handshake; asked once per connection."""
+    """Asked once per connection."""
     connection = transport.get_extra_info("ssl_object")
     if connection is None:
         return NO_TLS
-    cipher = connection.cipher()
-    return connection.version() or "", cipher[0] if cipher else "", chosen_certificate(connection) or ""
+    cipher, context = connection.cipher(), connection.context
+    asked = context.client_certificates if isinstance(context, ServerContext) else None
+    return TlsFacts(
+        connection.version() or "",
+        cipher[0] if cipher else "",
+        chosen_certificate(connection) or "",
+        host_guard(connection),
+        b"" if asked is None else forwarded_fields(connection, asked),
+    )
 
 
 def request_record(listener: Listener, session: Exchange, duration: float) -> AccessRecord:
@@ -39,7 +58,7 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
     action = None if route is None else route.action
     websocket = session.status == 101
     kind = ("wss" if listener.secure else "ws") if websocket else ("https" if listener.secure else "http")
-    protocol, cipher, certificate = session.tls
+    tls = session.tls
     redirect_url = b""
     if isinstance(action, Redirect) and head is not None and session.status == action.status:
         asked = Asked(session.method, session.uri, head.host, session.local[1], listener.secure)
@@ -70,9 +89,9 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         target_group=group.name if group is not None else "",
         target=target.key if target is not None else "",
         redirect_url=redirect_url,
-        tls_protocol=protocol,
-        tls_cipher=cipher,
-        certificate=certificate,
+        tls_protocol=tls.protocol,
+        tls_cipher=tls.cipher,
+        certificate=tls.certificate,
         reason=session.reason,
         denied_by=session.denied_by,
     )
@@ -89,7 +108,7 @@ def _action(action: object, *, forwarded: bool) -> Any:
 def connection_record(listener: Listener, session: TcpSession, duration: float) -> AccessRecord:
     now = time.time()
     relay = session.relay
-    protocol, cipher, certificate = session.tls
+    tls = session.tls
     return AccessRecord(
         kind="tls" if listener.secure else "tcp",
         load_balancer=listener.spec.load_balancer,
@@ -104,9 +123,9 @@ def connection_record(listener: Listener, session: TcpSession, duration: float) 
         rule="default",
         target_group=session.group.name if session.group is not None else "",
         target=session.target.key if session.target is not None else "",
-        tls_protocol=protocol,
-        tls_cipher=cipher,
-        certificate=certificate,
+        tls_protocol=tls.protocol,
+        tls_cipher=tls.cipher,
+        certificate=tls.certificate,
         reason=relay.reason,
         denied_by=session.denied_by,
     )

@@ -112,13 +112,17 @@ class Proxy:
             and running.context is not None
             and (running.spec.certificates, running.spec.ssl_policy, running.spec.http2)
             == (spec.certificates, spec.ssl_policy, spec.http2)
+            and running.spec.client_certificates == spec.client_certificates
         ):
             return running.context
         alpn = ("h2", "http/1.1") if spec.http2 and spec.protocol == "HTTPS" else ("http/1.1",)
-        context = server_context(spec.certificates, spec.ssl_policy, alpn)
-        if self._ticket_key is not None:
-            session_tickets.share(context, self._ticket_key)
+        context = server_context(spec.certificates, spec.ssl_policy, alpn, spec.client_certificates)
+        self._share_tickets(context)
         return context
+
+    def _share_tickets(self, context: ServerContext) -> None:
+        if self._ticket_key is not None:
+            session_tickets.share(context, session_tickets.key_for(self._ticket_key, context.client_certificates))
 
     def use_ticket_key(self, key: bytes) -> None:
         """Seal TLS session tickets with `key` from now on, which others have too. A client's SNI changes nothing of it:
@@ -127,7 +131,7 @@ class Proxy:
         self._ticket_key = key
         for listener in self.listeners.values():
             if listener.context is not None:
-                session_tickets.share(listener.context, key)
+                self._share_tickets(listener.context)
 
     def _closing_flows(self, key: str) -> UdpListener | None:
         """A UDP listener that was taken out a moment ago still has its address, and a new one can share it."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 ListenerProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"]
 TargetProtocol = Literal["HTTP", "HTTPS", "TCP", "TLS", "UDP"]
+ClientCertificateMode = Literal["optional", "required", "passthrough"]
 ProtocolVersion = Literal["HTTP1", "HTTP2", "GRPC"]
 CheckProtocol = Literal["HTTP", "HTTPS", "TCP", "GRPC", "GRPCS"]
 Algorithm = Literal[
@@ -210,6 +211,14 @@ class RuleSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificatesSpec:
+    """What a listener asks of its clients. `passthrough` verifies nothing, so it needs no authorities."""
+
+    mode: ClientCertificateMode
+    authorities_pem: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """Who a firewall rule speaks of: networks by CIDR, or the members of a security group.
 
@@ -295,6 +304,7 @@ class ListenerSpec:
     rules: tuple[RuleSpec, ...] = ()
     ssl_policy: str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     certificates: tuple[CertificateSpec, ...] = ()  # the first is the default, the others are chosen by SNI
+    client_certificates: ClientCertificatesSpec | None = None  # None: clients are not asked for any
     http2: bool = True  # offered by ALPN under HTTPS, taken by prior knowledge under HTTP
     firewall: FirewallSpec = FirewallSpec()
     proxy_protocol: TrustedProxiesSpec | None = None  # None: nobody's word about who the client is, is taken

@@ -11,8 +11,9 @@ import ssl
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -23,7 +24,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from .specs import CertificateSpec, TargetTlsSpec
+from .client_certificates import ask_clients
+from .server_names import HostGuard
+from .specs import CertificateSpec, ClientCertificatesSpec, TargetTlsSpec
 
 PREFIX = "ELBSecurityPolicy-"
 
@@ -151,6 +154,10 @@ class _Certificate:
         return self.key_bits, self.not_after
 
 
+# Where the handshake that is under way puts why it failed: the client mostly leaves before the loop can tell.
+FAILURES: ContextVar[list[ssl.SSLError] | None] = ContextVar("FAILURES", default=None)
+
+
 class _TellingWhy(ssl.SSLObject):
     """A server's side that tells the client why its handshake failed, before the connection is closed.
 
@@ -160,6 +167,7 @@ class _TellingWhy(ssl.SSLObject):
     """
 
     _failure: ssl.SSLError | None = None
+    server_name: str | None = None  # what the client asked for, where there is more than one certificate to show
 
     def do_handshake(self) -> None:
         if self._failure is not None:
@@ -170,17 +178,25 @@ class _TellingWhy(ssl.SSLObject):
             raise
         except ssl.SSLError as failure:
             self._failure = failure
+            failures = FAILURES.get()
+            if failures is not None:
+                failures.append(failure)
             raise ssl.SSLWantReadError from failure
 
 
 class ServerContext(ssl.SSLContext):
-    """A context that remembers what it shows, so that the access log can say it."""
+    """A context that remembers what it shows, so that the access log can say it, and what it asks of clients."""
 
     shows: Mapping[_Algorithm, str]
+    guards: Mapping[_Algorithm, HostGuard]  # empty where all are shown the same
+    client_certificates: ClientCertificatesSpec | None
 
 
 def server_context(
-    certificates: tuple[CertificateSpec, ...], policy_name: str, alpn: tuple[str, ...] = ("http/1.1",)
+    certificates: tuple[CertificateSpec, ...],
+    policy_name: str,
+    alpn: tuple[str, ...] = ("http/1.1",),
+    client_certificates: ClientCertificatesSpec | None = None,
 ) -> ServerContext:
     """The context of a listener. ValueError, in a sentence, for a policy or certificate that cannot be used.
 
@@ -205,7 +221,20 @@ def server_context(
         by_name[name] = contexts[best]
     if len(contexts) > 1:
         default.sni_callback = _sni_callback(by_name)
+    every = _encoded(by_name)
+    for shown, context in contexts.items():
+        context.client_certificates = client_certificates
+        if client_certificates is not None:
+            ask_clients(context, client_certificates)
+        if len(contexts) > 1:
+            context.guards = {
+                each.algorithm: HostGuard(frozenset(map(str.encode, each.names)), every) for each in shown
+            }
     return default
+
+
+def _encoded(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in names)
 
 
 def client_context(verify: bool = False, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
@@ -248,14 +277,27 @@ def chosen_certificate(connection: ssl.SSLObject | ssl.SSLSocket) -> str | None:
     used up to TLS 1.2. With TLS 1.3 it is ECDSA, which every client of it must accept (RFC 8446 section 9.1).
     """
     context = connection.context
-    if not isinstance(context, ServerContext):
+    return context.shows[_shown(context, connection)] if isinstance(context, ServerContext) else None
+
+
+def host_guard(connection: ssl.SSLObject) -> HostGuard | None:
+    """What requests over this connection are to be judged by; None where any host may be asked for.
+
+    A client that named no server was shown the default certificate and is not in contradiction with itself.
+    """
+    context = connection.context
+    if not isinstance(connection, _TellingWhy) or connection.server_name is None:
         return None
+    return context.guards[_shown(context, connection)] if isinstance(context, ServerContext) else None
+
+
+def _shown(context: ServerContext, connection: ssl.SSLObject | ssl.SSLSocket) -> _Algorithm:
     shows = context.shows
     cipher = connection.cipher()
     if len(shows) == 1 or cipher is None:
-        return next(iter(shows.values()))
+        return next(iter(shows))
     name, protocol, _ = cipher
-    return shows["ECDSA" if protocol == "TLSv1.3" or "ECDSA" in name else "RSA"]
+    return "ECDSA" if protocol == "TLSv1.3" or "ECDSA" in name else "RSA"
 
 
 def _sni_callback(
@@ -264,6 +306,8 @@ def _sni_callback(
     def choose(connection: ssl.SSLObject, server_name: str | None, _context: ssl.SSLContext) -> None:
         if server_name is None:
             return
+        if isinstance(connection, _TellingWhy):
+            connection.server_name = server_name
         name = server_name.lower()
         # A wildcard stands for exactly one label, the leftmost (RFC 9525 section 6.3).
         found = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
@@ -353,6 +397,7 @@ def _context(certificates: tuple[_Certificate, ...], policy: Policy, alpn: tuple
     for certificate in certificates:
         _load(context, certificate.spec, policy.name)
     context.shows = {certificate.algorithm: certificate.spec.name for certificate in certificates}
+    context.guards = {}
     return context
 
 

@@ -9,6 +9,7 @@ from ...proxy.specs import is_unix
 from ...proxy.tls import POLICIES
 from ..exits import host_port, overlap
 from .check_changes import check_listener_changes, check_rule_changes
+from .check_client_certificates import check_client_certificates, check_identity_condition
 from .check_connections import check_listener_address, check_target_connections, check_transport
 from .compile import GRPC, default_timeout, zone_of
 from .mistakes import Path, closest
@@ -96,7 +97,7 @@ def _tls(review: Review, path: Path, listener: Listener) -> None:
         review.mistake((*path, "ssl_policy"), f'no policy is named "{policy}", {advice}')
     named = listener.certificate is not None or listener.certificates
     if listener.protocol not in WITH_TLS:
-        for key in ("ssl_policy", "certificate", "certificates"):
+        for key in ("ssl_policy", "certificate", "certificates", "client_certificates"):
             if key in listener.model_fields_set:
                 twin = "HTTPS" if listener.protocol == "HTTP" else "TLS"
                 review.mistake(
@@ -112,6 +113,8 @@ def _tls(review: Review, path: Path, listener: Listener) -> None:
         elif review.sound(("certificates",)):
             message = f'without a certificates: section, "{name}" is a self-signed certificate that is made meanwhile'
             review.warn(place, message)
+    if listener.client_certificates is not None:
+        check_client_certificates(review, (*path, "client_certificates"), listener, listener.client_certificates)
 
 
 def certificate_references(path: Path, listener: Listener) -> Iterator[tuple[Path, str]]:
@@ -136,6 +139,8 @@ def _rule(
     if empty and review.whole((*path, "conditions")):
         review.mistake((*path, "conditions"), f"must hold at least one of {', '.join(kinds)}")
     check_rule_changes(review, path, rule)
+    for name in rule.conditions.header or ():
+        check_identity_condition(review, (*path, "conditions", "header", name), name)
     _action(review, (*path, "action"), rule.action, listener, balancer, owners)
 
 

@@ -20,6 +20,7 @@ from ...proxy.specs import (
     Action,
     CertificateSpec,
     CheckProtocol,
+    ClientCertificatesSpec,
     Conditions,
     FirewallSpec,
     FixedResponse,
@@ -100,7 +101,9 @@ def _proxy(
     group_firewalls: list[tuple[str, FirewallSpec]] = []
     for balancer in configuration.every_load_balancer():
         firewall = firewalls.of(balancer)
-        listeners += (_listener(listener, balancer, certificates, firewall) for listener in balancer.listeners)
+        listeners += (
+            _listener(listener, balancer, certificates, firewall, authorities) for listener in balancer.listeners
+        )
         zone = zone_of(balancer, configuration.network)
         groups += (
             _target_group(group, balancer, zone, _target_tls(group.tls, certificates, authorities))
@@ -115,6 +118,7 @@ def _listener(
     balancer: models.LoadBalancer,
     certificates: Mapping[str, CertificateSpec],
     firewall: FirewallSpec,
+    authorities: Mapping[str, bytes],
 ) -> ListenerSpec:
     default = listener.default_action
     action = _action(default) if default else Forward((WeightedGroup(balancer.target_groups[0].name),))
@@ -126,6 +130,7 @@ def _listener(
         default_action=action,
         rules=tuple(sorted(map(compile_rule, listener.rules), key=lambda rule: rule.priority)),
         certificates=tuple(certificates[name] for name in listener.certificate_names()),
+        client_certificates=_client_certificates(listener.client_certificates, authorities),
         ssl_policy=listener.ssl_policy,
         http2=listener.http2,
         firewall=firewall,
@@ -137,6 +142,14 @@ def _listener(
 
 def _trusted(proxies: models.ProxyProtocol) -> TrustedProxiesSpec:
     return TrustedProxiesSpec(tuple(map(str, proxies.trusted)), proxies.required)
+
+
+def _client_certificates(
+    asked: models.ClientCertificates | None, authorities: Mapping[str, bytes]
+) -> ClientCertificatesSpec | None:
+    if asked is None or asked.mode == "off":
+        return None
+    return ClientCertificatesSpec(asked.mode, b"" if asked.ca_file is None else authorities[asked.ca_file])
 
 
 def compile_rule(rule: models.Rule) -> RuleSpec:

@@ -10,7 +10,13 @@ from dataclasses import fields
 from typing import TypeVar
 
 from ...dns.specs import InstanceSpec, NamespaceSpec, ServiceSpec
-from ...proxy.specs import CertificateSpec, FirewallSpec, ListenerSpec, TargetGroupSpec, TargetSpec
+from ...proxy.specs import (
+    CertificateSpec,
+    FirewallSpec,
+    ListenerSpec,
+    TargetGroupSpec,
+    TargetSpec,
+)
 from ..exits import host_port
 from .scalars import Endpoint, seconds_as_text
 from .settings import Settings
@@ -75,6 +81,10 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         yield from _value("load balancer", old.load_balancer, new.load_balancer)
         yield from _value("protocol", old.protocol, new.protocol)
         yield from _value("ssl_policy", old.ssl_policy, new.ssl_policy)
+        asked = old.client_certificates, new.client_certificates
+        yield from _value("client certificates", *(each.mode if each else "off" for each in asked))
+        if len({each.authorities_pem for each in asked if each}) > 1:
+            yield "authorities of client certificates changed"
         yield from _value("http2", old.http2, new.http2)
         if old.proxy_protocol != new.proxy_protocol:
             yield "proxy_protocol changed"

@@ -127,18 +127,27 @@ class _Files:
                 review.warn((*path, "cert_file"), warning)
 
     def read_authorities(self) -> None:
-        """Who may sign the certificates of targets."""
+        """Who may sign the certificates of targets, and those of clients."""
         for path, balancer in self._review.load_balancers():
             for index, group in enumerate(balancer.target_groups):
-                if group.tls is None or group.tls.ca_file is None or group.tls.ca_file in self.authorities:
-                    continue
-                file = self._directory / group.tls.ca_file
-                try:
-                    self.authorities[group.tls.ca_file] = certificates.read_authorities(file)
-                except certificates.CertificateError as error:
-                    self._review.mistake((*path, "target_groups", index, "tls", "ca_file"), str(error))
-                else:
-                    self.files += [file] if file not in self.files else []
+                if group.tls is not None:
+                    self._read_authority(group.tls.ca_file, (*path, "target_groups", index, "tls", "ca_file"))
+            for index, listener in enumerate(balancer.listeners):
+                asked = listener.client_certificates
+                if asked is not None:
+                    place = (*path, "listeners", index, "client_certificates", "ca_file")
+                    self._read_authority(asked.ca_file, place)
+
+    def _read_authority(self, name: str | None, place: KeyPath) -> None:
+        if name is None or name in self.authorities:
+            return
+        file = self._directory / name
+        try:
+            self.authorities[name] = certificates.read_authorities(file)
+        except certificates.CertificateError as error:
+            self._review.mistake(place, str(error))
+        else:
+            self.files += [file] if file not in self.files else []
 
     def try_certificates(self) -> None:
         """Whether the listeners can show them: how weak a key may be is a matter of the policy."""

@@ -293,6 +293,13 @@ class ProxyProtocol(Described):
     """Whether only they may connect. false: whoever else connects is a client of its own, and sends no header."""
 
 
+class ClientCertificates(Described):
+    mode: Literal["off", "optional", "required", "passthrough"]
+    """off asks for none; optional and required verify; passthrough leaves that to the targets."""
+    ca_file: Text | None = None
+    """PEM: whose signature is trusted. Needed to verify."""
+
+
 class Listener(Described):
     port: Port | None = None
     """Where to listen; a unix socket has none."""
@@ -310,6 +317,8 @@ class Listener(Described):
     """The certificate for clients that name no server, or one that no certificate is for."""
     certificates: tuple[Name, ...] = ()
     """More certificates, chosen by the server name (SNI). Without `certificate` the first is the default."""
+    client_certificates: ClientCertificates | None = None
+    """Whether clients show certificates too (mutual TLS). Left out: they are not asked for any."""
     default_action: Action | None = None
     """What to do when no rule matches. Left out: forward to the load balancer's only target group."""
     rules: tuple[Rule, ...] = ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -48,3 +50,62 @@ def issue(*names: str, key: str = "P-256", name: str = "", days: int = 9) -> Cer
         signed.public_bytes(Encoding.PEM),
         private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Signs certificates of clients. Its key is the one of P-384, theirs that of P-256."""
+
+    name: str = "Example Root"
+
+    @property
+    def _subject(self) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)])
+
+    @property
+    def pem(self) -> bytes:
+        return self._sign(self._subject, _key("P-384").public_key(), authority=True)
+
+    def client(
+        self,
+        folder: Path,
+        subject: x509.Name,
+        *,
+        begins: int = -1,
+        ends: int = 9,
+        serial: int = 0x3A5B1,
+        usage: str = "",
+    ) -> Path:
+        """A file with certificate and key, valid from and to so many days from now."""
+        key = _key("P-256")
+        pem = self._sign(subject, key.public_key(), begins=begins, ends=ends, serial=serial, usage=usage)
+        path = folder / f"{len(list(folder.iterdir()))}.pem"
+        path.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return path
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        public: object,
+        *,
+        authority: bool = False,
+        begins: int = -1,
+        ends: int = 9,
+        serial: int = 1,
+        usage: str = "",
+    ) -> bytes:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(public)  # type: ignore[arg-type]
+            .serial_number(serial)
+            .not_valid_before(now + timedelta(days=begins))
+            .not_valid_after(now + timedelta(days=ends))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        )
+        if usage:
+            purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage)])
+            builder = builder.add_extension(purposes, critical=False)
+        return builder.sign(_key("P-384"), SHA256()).public_bytes(Encoding.PEM)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import h2.config
 import h2.connection
@@ -34,8 +34,9 @@ class Answer:
 class Client:
     """`async with Client(port) as client: answer = await client.ask(GET)`. Nothing is validated on the way out."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **tls: Any) -> None:
         self.port = port
+        self.tls = tls  # for open_connection
         self.frames = h2.connection.H2Connection(
             h2.config.H2Configuration(
                 header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
@@ -46,7 +47,7 @@ class Client:
         self.closed = False
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, **self.tls)
         self.frames.initiate_connection()
         self.flush()
         return self

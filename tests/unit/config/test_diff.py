@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.config import Settings, differences
+from support.certificates import Authority
 from support.loaded import loaded, settings
 
 BEFORE = """
@@ -133,3 +134,18 @@ def test_certificates(tmp_path: Path) -> None:
     assert differences(renewed, policy) == [
         "listener 0.0.0.0:1: ssl_policy TLS-1-3, was ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     ]
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    def asking(what: str, authority: str = "one") -> Settings:
+        (tmp_path / "ca.pem").write_bytes(Authority(authority).pem)
+        listener = f"HTTPS, client_certificates: {{{what}}}, "
+        return loaded(SECURE.replace("HTTPS, ", listener), tmp_path, materialize=True).settings
+
+    off = asking("mode: off")
+    optional, required = asking("mode: optional, ca_file: ca.pem"), asking("mode: required, ca_file: ca.pem")
+    assert differences(off, loaded(SECURE, tmp_path).settings) == []
+    assert differences(off, required) == ["listener 0.0.0.0:1: client certificates required, was off"]
+    assert differences(optional, required)[0] == "listener 0.0.0.0:1: client certificates required, was optional"
+    other = asking("mode: required, ca_file: ca.pem", "two")
+    assert differences(required, other) == ["listener 0.0.0.0:1: authorities of client certificates changed"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 import pytest
 
-from penstock.proxy import session_tickets
-from penstock.proxy.session_tickets import KEY_BYTES, share
+from penstock.proxy import openssl
+from penstock.proxy.session_tickets import KEY_BYTES, key_for, share
+from penstock.proxy.specs import ClientCertificatesSpec
 from penstock.proxy.tls import server_context
-from support.certificates import issue
+from support.certificates import Authority, issue
 
 KEY, OTHER = bytes(range(KEY_BYTES)), bytes(KEY_BYTES)
 ONE, TWO = issue("one.example.org"), issue("two.example.org")
@@ -56,14 +58,37 @@ def test_one_key_for_two_contexts(version: ssl.TLSVersion, name: str) -> None:
     assert not resumes(first, second, version, name)
 
 
+REQUIRED = ClientCertificatesSpec("required", Authority("Example One").pem)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    "other",
+    [None, replace(REQUIRED, mode="optional"), replace(REQUIRED, authorities_pem=Authority("Example Two").pem)],
+    ids=["asked for nothing", "asked for less", "known to others"],
+)
+def test_a_ticket_does_not_stand_for_a_certificate(
+    version: ssl.TLSVersion, other: ClientCertificatesSpec | None
+) -> None:
+    """One of a listener that asks for less would otherwise open one that asks for more."""
+    lax = server_context((ONE,), "TLS-1-2", client_certificates=other and replace(other, mode="optional"))
+    strict = server_context((ONE,), "TLS-1-2", client_certificates=REQUIRED)
+    assert share(lax, key_for(KEY, other))
+    assert share(strict, key_for(KEY, other))
+    assert resumes(lax, strict, version, "one.example.org")  # what the key of each is to prevent
+    assert share(strict, key_for(KEY, REQUIRED))
+    with pytest.raises(ssl.SSLError, match=r"peer did not return a certificate|alert handshake failure"):
+        resumes(lax, strict, version, "one.example.org")
+
+
 def test_a_key_of_another_size_is_refused() -> None:
     assert not share(server_context((ONE,), "TLS-1-2"), KEY[:48])
 
 
 def test_an_interpreter_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_tickets, "_KNOWN", ((2, 0), (2, 7)))
-    session_tickets._library.cache_clear()
+    monkeypatch.setattr(openssl, "_KNOWN", ((2, 0), (2, 7)))
+    openssl._library.cache_clear()
     try:
         assert not share(server_context((ONE,), "TLS-1-2"), KEY)
     finally:
-        session_tickets._library.cache_clear()
+        openssl._library.cache_clear()
