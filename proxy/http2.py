@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .http1 import CHUNKED, ResponseHead, parse_unusual_request_line, request_line
-from .http_fields import MAX_FIELDS, BadMessage
+from .http_fields import MAX_FIELDS, MAX_REQUEST_LINE, BadMessage
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -72,11 +72,13 @@ def request_of(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, websocket
     websocket = method == b"CONNECT" and pseudo.get(b":protocol") == b"websocket"
     if b":protocol" in pseudo and not websocket:
         raise BadMessage(501, "unsupported_protocol")
+    if method == b"CONNECT" and not websocket:
+        raise BadMessage(405, "method_not_allowed")
     if websocket:
         method = b"GET"
         lines += [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: " + websocket_key]
     line = b"%b %b HTTP/1.1\r\n" % (method, path)
-    if request_line(line) is None:
+    if len(line) > MAX_REQUEST_LINE or request_line(line) is None:
         understood = parse_unusual_request_line(line)
         if understood.authority is not None:  # absolute-form has no place in :path
             raise BadMessage(400, "bad_target")
@@ -159,6 +161,8 @@ def response_head(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, bodile
         else:
             has_length = has_length or name == b"content-length"
             lines.append(name + b": " + value)
+    if status == b"101":  # RFC 9113 8.6: HTTP/2 has no such thing, and HTTP/1 would end with it
+        raise BadMessage(502, "target_bad_upgrade")
     if not has_length and not bodiless and status not in (b"204", b"304") and status[:1] != b"1":
         lines.append(b"Content-Length: 0" if ended else b"Transfer-Encoding: chunked")
     head = b"\r\n".join([b"HTTP/1.1 " + status + b" ", *lines, b"", b""])

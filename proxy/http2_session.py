@@ -13,7 +13,6 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
@@ -21,7 +20,8 @@ import h2.settings
 from hyperframe.frame import GoAwayFrame
 
 from .http2 import request_of
-from .http2_stream import Http2Stream
+from .http2_frames import Frames
+from .http2_stream import LINGER_TIMEOUT, Http2Stream
 from .http_fields import MAX_HEAD, BadMessage
 from .records import NO_TLS, tls_facts
 
@@ -36,7 +36,8 @@ CONNECTION_WINDOW = 1024 * 1024
 KEEP_ALIVE_TIMEOUT = 75.0
 FIRST_TIMEOUT = 10.0
 # Resets cost a client nothing and us a request (CVE-2023-44487), and so do our own (CVE-2025-8671); pings and
-# settings ask for an answer each (CVE-2019-9512, 9515). More than this in a minute ends the connection.
+# settings ask for an answer each (CVE-2019-9512, 9515), and empty DATA says nothing (9518). More than this in a
+# minute ends the connection.
 MAX_RESETS = 100
 MAX_CONTROL_FRAMES = 600
 BUDGET_PERIOD = 60.0
@@ -55,7 +56,7 @@ _CONFIG = h2.config.H2Configuration(
 class Http2Session(asyncio.Protocol):
     __slots__ = (
         "_control_frames",
-        "_flooded",
+        "_ended",
         "_flushing",
         "_period",
         "_pumping",
@@ -76,7 +77,7 @@ class Http2Session(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.transport: asyncio.Transport | None = None
-        self.frames = h2.connection.H2Connection(_CONFIG)
+        self.frames = Frames(_CONFIG)
         self.streams: dict[int, Http2Stream] = {}
         self.peer: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
@@ -85,7 +86,7 @@ class Http2Session(asyncio.Protocol):
         self.deadline = 0.0
         self.full = False  # the client reads slower than we write
         self.going = False  # GOAWAY was said: no new streams
-        self._flooded = False
+        self._ended = False  # all was said; what still comes is thrown away
         self._flushing = False
         self._pumping: list[Http2Stream] = []
         self._period = 0.0
@@ -118,6 +119,8 @@ class Http2Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.listener.counters.bytes_in += len(data)
+        if self._ended:
+            return
         try:
             events = self.frames.receive_data(data)
         except h2.exceptions.ProtocolError:
@@ -125,7 +128,7 @@ class Http2Session(asyncio.Protocol):
             self._end()
             return
         for event in events:
-            if self._flooded:
+            if self._ended:
                 return
             self._handle(event)
         self.flush_soon()
@@ -136,6 +139,8 @@ class Http2Session(asyncio.Protocol):
             case h2.events.RequestReceived():
                 self._begin(event)
             case h2.events.DataReceived():
+                if not event.data and event.stream_ended is None:
+                    self._spend(control_frames=1)  # CVE-2019-9518
                 if stream is not None:
                     stream.received_data(event.data or b"", event.flow_controlled_length or 0)
                 elif event.flow_controlled_length:
@@ -170,8 +175,7 @@ class Http2Session(asyncio.Protocol):
             self._resets = self._control_frames = 0
         self._resets += resets
         self._control_frames += control_frames
-        if not self._flooded and (self._resets > MAX_RESETS or self._control_frames > MAX_CONTROL_FRAMES):
-            self._flooded = True
+        if not self._ended and (self._resets > MAX_RESETS or self._control_frames > MAX_CONTROL_FRAMES):
             self.listener.counters.failed["http2_flood"] += 1
             if not self.going:
                 self._say_goaway(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
@@ -212,7 +216,7 @@ class Http2Session(asyncio.Protocol):
         self.streams.pop(number, None)
         if not self.streams:
             self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
-            if self.going and self.transport is not None:
+            if self.going and not self._ended and self.transport is not None:
                 self.flush()
                 self.transport.close()
 
@@ -232,7 +236,7 @@ class Http2Session(asyncio.Protocol):
             stream.pump()
         self._flushing = False
         transport = self.transport
-        if transport is not None and not transport.is_closing():
+        if transport is not None and not transport.is_closing() and not self._ended:
             data: Any = self.frames.data_to_send()
             if data:
                 self.listener.counters.bytes_out += len(data)
@@ -249,13 +253,22 @@ class Http2Session(asyncio.Protocol):
             self.transport.write(GoAwayFrame(0, last_stream_id=last, error_code=int(code)).serialize())
 
     def _end(self) -> None:
-        """Write what is owed (a GOAWAY among it) and close."""
+        """Write what is owed (a GOAWAY among it) and close, but read on for a moment: a reset could eat the GOAWAY."""
+        if self._ended:
+            return
         self.going = True
         self.flush()
+        self._ended = True
         for stream in tuple(self.streams.values()):
             stream.client_left()
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if self.listener.secure or not transport.can_write_eof():
+            transport.close()
+            return
+        self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+        transport.write_eof()
 
     def eof_received(self) -> bool:
         return False
@@ -279,7 +292,7 @@ class Http2Session(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        if transport.is_closing():
+        if transport.is_closing() or self._ended:
             transport.abort()
         elif not self.streams:
             self._say_goaway()

@@ -17,12 +17,12 @@ from .edits import RewriteError
 from .exchange import IDLE_TIMEOUT, Exchange
 from .http1 import CHUNKED, ResponseHead, body_length, parse_response
 from .http2 import Headers, Http2Request, answer_headers
+from .http_fields import BadMessage
 from .relay import Relay
 from .upstream import MEMO, Upstream
 
 if TYPE_CHECKING:
     from .http2_session import Http2Session
-    from .http_fields import BadMessage
 
 TUNNEL_TIMEOUT = 3600.0
 LINGER_TIMEOUT = 2.0  # nginx resets at once, which some clients take for a failure
@@ -84,6 +84,9 @@ class Http2Stream(Exchange):
         guard = self.tls.guard
         if guard is not None and head.host not in guard.allowed:
             guard.check(head.host)
+        if head.length > 0 and (ended or request.websocket):
+            # RFC 9113 8.1.1. HTTP/1 would wait for that many bytes and find them in the next client's request.
+            raise BadMessage(400, "bad_content_length")
         self.websocket = request.websocket
         self.trailers_wanted = request.trailers
         self._ended = ended
@@ -152,6 +155,11 @@ class Http2Stream(Exchange):
 
     def received_end(self) -> None:
         self._ended = True
+        if self.sending and self.received < self._length:
+            # The library compares the two only where a DATA frame ends the stream, and trailers may end it too.
+            self._give_up()
+            self._fail(400, "bad_content_length")
+            return
         if self._relay is not None:
             self._relay.client.connection_lost(None)  # a WebSocket has no half-close
         elif self.upstream is not None:

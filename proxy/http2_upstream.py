@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
@@ -19,6 +18,7 @@ import h2.settings
 from . import http2
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
 from .http1 import CHUNKED, body_length
+from .http2_frames import Frames
 from .http_fields import MAX_HEAD, BadMessage
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 IDLE_TIMEOUT = 55.0
 HOLD_HIGH = 64 * 1024  # of a request's body, waiting for the target's window
 HOLD_LOW = 16 * 1024
+MAX_INTERIM = 16  # 1xx answers before the final one
 
 _CONFIG = h2.config.H2Configuration(
     client_side=True, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
@@ -46,7 +47,7 @@ class Http2Target(asyncio.Protocol):
     def __init__(self, target: Target, clock: Clock, *, secure: bool) -> None:
         self.target = target
         self.secure = secure
-        self.frames = h2.connection.H2Connection(_CONFIG)
+        self.frames = Frames(_CONFIG)
         self.transport: asyncio.Transport | None = None
         self.lent: dict[int, LentStream] = {}
         self.idle_until = clock.now + IDLE_TIMEOUT
@@ -121,8 +122,10 @@ class Http2Target(asyncio.Protocol):
                     for each in tuple(self.lent.values()):
                         each.pump()
                 case h2.events.ConnectionTerminated():
-                    self._fail_all("target_goaway", above=event.last_stream_id or 0)
                     self._leave()
+                    self._fail_all("target_goaway", above=event.last_stream_id or 0)
+                    if not self.lent and self.transport is not None:
+                        self.transport.close()
                 case _:
                     pass
         self.flush_soon()
@@ -196,6 +199,8 @@ class LentStream:
         "_bodiless",
         "_carrier",
         "_held",
+        "_interim",
+        "_left",
         "_out",
         "_out_ended",
         "_over",
@@ -229,6 +234,8 @@ class LentStream:
         self._out_ended = False
         self._over = False  # END_STREAM was sent
         self._held = False
+        self._interim = 0
+        self._left = 0  # of the answer's body; below 0 when its length is not known
         self._started = False
         self._bodiless = False
         self._wraps = False
@@ -309,19 +316,37 @@ class LentStream:
             self.fail(bad.reason)
             return
         if head.status < 200:
-            session.response_interim(head)
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._refuse("target_too_many_interim")
+            else:
+                session.response_interim(head)
+            return
+        self._left = body_length(head, session.method)
+        if ended and self._left > 0:
+            self.fail("target_bad_content_length")
             return
         self._started = True
-        self._wraps = head.length == CHUNKED and not session.unwraps() and body_length(head, session.method) != 0
+        self._wraps = head.length == CHUNKED and not session.unwraps() and self._left != 0
         session.response_begins(head)
 
     def received_data(self, data: bytes, size: int) -> None:
         session = self.session
-        if session is not None and data:
-            session.response_body(wrap(data) if self._wraps else data)
         self._unacknowledged += size
+        if session is not None and data:
+            if self._left >= 0:
+                self._left -= len(data)
+                if self._left < 0:  # a client of HTTP/1 would take it for the next answer
+                    self._refuse("target_bad_content_length")
+                    return
+            session.response_body(wrap(data) if self._wraps else data)
         if not self._paused:
             self._acknowledge()
+
+    def _refuse(self, reason: str) -> None:
+        self._acknowledge()
+        self._reset(h2.errors.ErrorCodes.PROTOCOL_ERROR)
+        self.fail(reason)
 
     def _acknowledge(self) -> None:
         size, self._unacknowledged = self._unacknowledged, 0
@@ -342,6 +367,9 @@ class LentStream:
             return
         if not self._started:
             self.fail("target_closed")
+            return
+        if self._left > 0:  # trailers ended it; the library looks at the length only where DATA does
+            self.fail("target_bad_content_length")
             return
         if self._wraps:
             session.response_body(LAST_CHUNK)

@@ -141,6 +141,8 @@ class Upstream(asyncio.Protocol):
         self._idle_timeout = min(IDLE_TIMEOUT, head.idle_timeout - IDLE_MARGIN) if head.idle_timeout else IDLE_TIMEOUT
         length = body_length(head, session.method)
         session.response_begins(head)
+        if self.session is not session:  # it found its client gone, and gave us up
+            return
         if length >= 0:
             self._state = _LENGTH
             self._left = length
@@ -196,6 +198,8 @@ class Upstream(asyncio.Protocol):
             session.response_body(data if session.unwraps() else wrap(data))
 
     def _end(self, session: Exchange) -> None:
+        if self.session is not session:
+            return
         if session.sending:
             self.let_go()  # RFC 9112 9.3: the rest of the body has no reader, so the connection ends
         elif self._keep:
