@@ -82,6 +82,12 @@ def fixed_response(action: FixedResponse, *, date: bytes, head: bool = False, cl
     return start + fields if head else start + fields + body
 
 
+def with_fields(response: bytes, fields: bytes) -> bytes:
+    """`response` with more field lines, each of which ends with CRLF, behind its status line."""
+    line, _, rest = response.partition(b"\r\n")
+    return b"%b\r\n%b%b" % (line, fields, rest)
+
+
 def _head(status: int, date: bytes, close: bool) -> bytes:
     # RFC 9112 section 4: the space stays where the reason phrase is empty.
     line = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b""), date)

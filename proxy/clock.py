@@ -17,6 +17,10 @@ class Clock:
         self.date = b""  # for the Date field of our own answers (RFC 9110 6.6.1)
         self.tick()
 
+    def exact(self) -> float:
+        """The time itself, for what a second is too coarse for."""
+        return time.monotonic()
+
     def tick(self) -> None:
         self.now = time.monotonic()
         self.date = formatdate(usegmt=True).encode()

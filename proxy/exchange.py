@@ -11,25 +11,30 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .actions import with_fields
 from .counters import DURATION_BUCKETS
 from .dialing import connect_failure
-from .plan import Asked
+from .plan import Asked, Route
+from .queueing import NoPlace, place_on
 from .records import NO_TLS
+from .retry import IDEMPOTENT, backoff
+from .specs import FixedResponse
 from .upstream import DeniedError, Upstream, connect
 
 if TYPE_CHECKING:
-    from .hash_key import HashKey
     from .http1 import RequestHead, ResponseHead
     from .listener import Listener
-    from .plan import Plan, Route
+    from .plan import Plan
     from .targets import Observer, Target, TargetGroup
 
-IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
-CONNECT_TRIES = 2  # a target that refuses has seen nothing of the request, so another may have it
+# What cannot be sent again goes out on a kept connection only if that was in use within the last second: targets that
+# close first do so after two seconds (gunicorn) or five (uvicorn, Node), whatever they say of it.
+FRESH = 1.0
 
-# RFC 9110 9.2.2. These may be sent again when a kept connection turns out to be dead.
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+REFUSED = Route("rate limit", FixedResponse(429), None)
 
+# A connection or stream that ended before its answer; another target may do better. Nonsense would be repeated.
+BROKEN = frozenset(("target_closed", "target_reset_stream", "target_goaway"))
 NOT_ITS_FAULT = frozenset(("target_denied", "target_drained"))  # reasons that say nothing against the target
 
 
@@ -41,8 +46,11 @@ class Exchange:
         "_began",
         "_connecting",
         "_finished",
+        "_mended",
+        "_repeats",
         "_replay",
         "_started",
+        "_wait",
         "deadline",
         "denied_by",
         "group",
@@ -92,6 +100,9 @@ class Exchange:
         self._awaited: Target | None = None  # who is being connected to, and counts this request as in flight
         self._connecting: asyncio.Task[None] | None = None
         self._replay: bytes | None = None  # the whole request, while it may be sent again
+        self._mended = False  # it was sent again because a kept connection was none any more
+        self._repeats = 0  # how often it was sent to another target, each of them held by the group's budget
+        self._wait: tuple[str, int] | None = None  # why a rate limit refuses it, and for how many seconds
         self.reason = ""
         self.denied_by = ""  # the rule that kept us from the target
         self.status = self.target_status = 0
@@ -164,26 +175,66 @@ class Exchange:
     # -- choosing and connecting ----------------------------------------------------------------------------------
 
     def _choose(self, plan: Plan, head: RequestHead) -> Route:
+        listener = self.listener
+        if listener.rates is not None:
+            self._wait = listener.rates.refuse(self.peer[0], self.uri, head, listener.clock.exact())
+            if self._wait is not None:
+                return REFUSED
         route = plan.route(self.method, self.uri, head, self.peer[0])
         self.listener.counters.rule_hits[route.label] += 1
         return route
 
     def _draw(self, route: Route) -> TargetGroup | None:
         """One of several groups by weight, or None when the answer is ours."""
-        return None if route.weighted is None else route.draw(self.listener.rng)
-
-    def _pick_by_key(self, group: TargetGroup, hash_key: HashKey) -> Target | None:
-        """By consistent hash. A request without the key goes to anyone."""
+        if route.weighted is None:
+            return None
+        if route.sticky is None:
+            return route.draw(self.listener.rng)
         assert self.head is not None
-        key = hash_key.of(self.peer[0], self.uri, self.head.values)
+        self.simple = False  # the answer gets a cookie
+        return route.drawn_before(self.head) or route.draw(self.listener.rng)
+
+    def _pick_for_client(self, group: TargetGroup) -> Target | None:
+        """The target that the client had, or that its key is hashed to. A request without the key goes to anyone."""
+        assert self.head is not None
+        if group.sticky is not None:
+            self.simple = False  # the answer may get a cookie
+            before = group.sticky.find(self.head, self.peer[0])
+            if before is not None:
+                return before
+        if group.hash_key is None:
+            return group.pick()
+        key = group.hash_key.of(self.peer[0], self.uri, self.head.values)
         return group.pick() if key is None else group.pick_for(key)
+
+    def _cookies(self, answer: ResponseHead) -> bytes:
+        """Lines for the answer's head that bring this client back to where it was."""
+        group, target, head, route = self.group, self.target, self.head, self.route
+        if group is None or target is None or head is None or route is None:
+            return b""
+        secure = self.listener.secure
+        lines = b"" if group.sticky is None else group.sticky.lines(target, head, answer.forward, secure=secure)
+        return lines if route.sticky is None else lines + route.sticky.line(group.name, head, secure=secure)
+
+    def _may_reuse(self, upstream: Upstream) -> bool:
+        """Whether a kept connection will do for this request, should the target be closing it just now."""
+        if self._replay is not None and self.method in IDEMPOTENT:
+            return True
+        return self.listener.clock.now - upstream.idle_since < FRESH
 
     def _answer_ourselves(self) -> None:
         route, head, listener = self.route, self.head, self.listener
         assert route is not None
         assert head is not None
+        self.target = None  # the one of the request before has no part in this
         if self.http10:
             self.persist = False
+        if self._wait is not None:
+            (reason, seconds), self._wait, self.route = self._wait, None, None
+            self.reason = reason
+            refusal = listener.error_response(429, close=not self.persist, head=self.method == b"HEAD")
+            self._respond(429, with_fields(refusal, b"Retry-After: %d\r\n" % seconds))
+            return
         answer = route.answer(
             Asked(self.method, self.uri, head.host, self.local[1], listener.secure),
             date=listener.clock.date,
@@ -196,7 +247,7 @@ class Exchange:
 
     def _lend(self, target: Target, message: bytes) -> None:
         """Send over a kept connection, else over a new one. `target` is counted as in flight."""
-        if not target.idle:
+        if not (target.idle and self._may_reuse(target.idle[-1])):  # type: ignore[arg-type]
             self._connect(target, message)
             return
         upstream: Upstream = target.idle.pop()  # type: ignore[assignment]  # only Upstreams are kept idle
@@ -207,21 +258,37 @@ class Exchange:
         target.counters.bytes_out += len(message)
         self.request_time = perf_counter() - self._started
 
-    def _connect(self, target: Target, message: bytes) -> None:
+    def _connect(self, target: Target, message: bytes, delay: float = 0.0) -> None:
         self._hold_back()
         loop = asyncio.get_running_loop()
         self._awaited = target
-        self._connecting = loop.create_task(self._connect_and_send(target, message))
+        self._connecting = loop.create_task(self._connect_and_send(target, message, delay))
 
-    async def _connect_and_send(self, target: Target, message: bytes) -> None:
-        """Open a connection and send; on refusal the next target has a try. `target` is counted as in flight."""
+    async def _connect_and_send(self, target: Target, message: bytes, delay: float) -> None:
+        """Open a connection and send; on refusal another target has a try, for the one that refused has seen nothing
+        of the request. `target` is counted as in flight."""
         group = target.group
         upstream: Upstream | None = None
         status, reason = 502, "connect_failed"
-        for attempt in range(CONNECT_TRIES):
+        tries = 1 + group.spec.retries.attempts
+        for attempt in range(tries):
             try:
-                upstream = await connect(target, self.listener.clock, self.peer, self.local)
+                if delay:
+                    await asyncio.sleep(delay)
+                    delay = 0.0
+                if target.in_flight > target.max_connections:
+                    self._awaited = None  # who waits for a place is not in flight
+                    target, upstream = await place_on(target)
+                    self.target = self._awaited = target
+                if upstream is None or upstream.transport.is_closing():
+                    upstream = None
+                    upstream = await connect(target, self.listener.clock, self.peer, self.local)
                 break
+            except NoPlace as full:
+                self._connecting = None
+                target.counters.failed[full.reason] += 1
+                self._fail(503, full.reason)
+                return
             except TimeoutError:
                 status, reason = 504, "connect_timeout"
             except DeniedError as denied:
@@ -229,12 +296,12 @@ class Exchange:
                 self._denied(denied.rule)
             except OSError as error:
                 status, reason = 502, connect_failure(error)
-            target.in_flight -= 1
+            target.leave()
             target.counters.failed[reason] += 1
             if target.observer is not None and reason != "target_denied":
                 target.observer(0, 0.0, perf_counter())
             other = group.pick_besides(target)
-            if attempt + 1 == CONNECT_TRIES or other is None or other.denied is not None:
+            if attempt + 1 == tries or other is None or other.denied is not None:
                 break
             target = self.target = self._awaited = other
             target.in_flight += 1
@@ -250,29 +317,72 @@ class Exchange:
         self.request_time = perf_counter() - self._started
         self._send_ahead(upstream)
         self._let_on()
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self._patience(group)
+
+    def _patience(self, group: TargetGroup) -> float:
+        """How long the next thing may take: more of the client's body, or else the target's answer."""
+        return self.listener.limits.idle_timeout if self.sending else group.response_timeout
 
     def response_fails(self, reason: str, *, began: bool) -> None:
         """The upstream connection ended before its answer did."""
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
-        if (
-            upstream.reused
-            and not upstream.received
-            and self._replay is not None
-            and self.method in IDEMPOTENT
-            and not upstream.target.draining
-        ):
-            # A kept connection that the target closed as we used it: nobody's fault, and one fresh try mends it.
-            target, message = upstream.target, self._replay
-            self._replay = None  # once
-            target.counters.retries += 1
-            target.in_flight += 1
-            self._connect(target, message)
-        elif began:
+        target = upstream.target
+        if began:
             self._abort(reason)
-        else:
+        elif not self._repeatable or reason not in BROKEN:
             self._fail(502, reason)
+        elif upstream.reused and not upstream.received and not target.draining and not self._mended:
+            # A kept connection that the target closed as we used it: nobody's fault, and one fresh try mends it. It
+            # asks no budget, for no target has done anything yet.
+            self._mended = True
+            self._repeat(target, 0.0)
+        elif not self._elsewhere(target):
+            self._fail(502, reason)
+
+    def repeats_instead(self, status: int) -> bool:
+        """The target answers 502, 503 or 504: whether another one is asked and this answer dropped."""
+        upstream = self.upstream
+        assert upstream is not None
+        target = upstream.target
+        if status not in target.group.spec.retries.statuses or not self._repeatable or not self._elsewhere(target):
+            return False
+        target.counters.responses[5] += 1
+        self.upstream = None
+        upstream.let_go()
+        return True
+
+    @property
+    def _repeatable(self) -> bool:
+        """All of the request is at hand, nothing of an answer was relayed, and to do it twice is to do it once."""
+        return self._replay is not None and not self.sent and self.method in IDEMPOTENT
+
+    def _elsewhere(self, tried: Target) -> bool:
+        """Send the request to another target than `tried`, if there is one and the budget has room."""
+        group = tried.group
+        spec = group.spec.retries
+        other = group.pick_besides(tried) if self._repeats < spec.attempts else None
+        if other is None or other.denied is not None:
+            return False
+        if not group.budget.take(spec, group.in_flight):
+            tried.counters.failed["retry_budget_spent"] += 1
+            return False
+        self._repeats += 1
+        self.target = other
+        self._repeat(other, backoff(spec, self._repeats, self.listener.rng.random()))
+        return True
+
+    def _repeat(self, target: Target, delay: float) -> None:
+        assert self._replay is not None
+        self.simple = False  # it ends in `_settle`, which knows of repetitions
+        target.counters.retries += 1
+        target.in_flight += 1
+        self._connect(target, self._replay, delay)
+
+    def _end_repeats(self) -> None:
+        if self._repeats and self.group is not None:
+            self.group.budget.give_back(self._repeats)
+            self._repeats = 0
 
     def _denied(self, rule: str) -> None:
         self.denied_by = rule
@@ -283,6 +393,9 @@ class Exchange:
     def _settle(self) -> None:
         """Count and log the request, once."""
         self._finished = True
+        self._mended = False
+        if self._repeats:
+            self._end_repeats()
         counters = self.listener.counters
         duration = perf_counter() - self._started
         status = self.status
@@ -313,7 +426,7 @@ class Exchange:
             self._connecting.cancel()
             self._connecting = None
             if self._awaited is not None:
-                self._awaited.in_flight -= 1
+                self._awaited.leave()
                 self._awaited = None
         if self.upstream is not None:
             upstream, self.upstream = self.upstream, None

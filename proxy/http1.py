@@ -18,6 +18,7 @@ from .http_fields import (
     DROP,
     EXPECT,
     FORWARDED_FOR,
+    HEAD_LIMITS,
     HOST,
     KEEP_ALIVE,
     LENGTH,
@@ -27,6 +28,7 @@ from .http_fields import (
     TOKEN,
     UPGRADE,
     BadMessage,
+    HeadLimits,
     LineMemo,
     check_coding,
     is_token,
@@ -37,7 +39,9 @@ from .http_fields import (
     tokens,
 )
 
-MAX_FORWARDED_FOR = 30  # ALB answers 463 above
+# These never go the short way: 204, 205 and 304 have no body or must not, and of 502, 503 and 504 another target may
+# know better.
+_UNUSUAL = frozenset((204, 205, 304, 502, 503, 504))
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
@@ -150,19 +154,19 @@ class ResponseHead:
 _Head = TypeVar("_Head", RequestHead, ResponseHead)
 
 
-def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
+def parse_request(block: bytes, *, http10: bool = False, limits: HeadLimits = HEAD_LIMITS) -> RequestHead:
     """Understand the field lines of a request (everything between request line and empty line).
 
     Raises BadMessage with the status to answer.
     """
-    if len(block) > MAX_HEAD:
+    if len(block) > limits.head:
         raise BadMessage(431, "head_too_long")
     known = _requests.known.get
     forward: list[bytes] = []
     special: list[tuple[int, bytes, bytes]] = []
     host = b""  # a Host that is empty is refused, so this says that there is none
-    for line in split_lines(block):
-        meaning = known(line) or _requests.learn(line)
+    for line in split_lines(block, limits.fields):
+        meaning = known(line) or _requests.learn(line, limits.field)
         kind = meaning[0]
         if kind == PLAIN:
             forward.append(line)
@@ -173,11 +177,17 @@ def parse_request(block: bytes, *, http10: bool = False) -> RequestHead:
             special.append(meaning)
     if host and not special:  # nothing in it concerns us: the block goes on as it came
         return RequestHead(block, block + b"X-Forwarded-For: ", host, persist=not http10)
-    return _parse_special(block, forward, special, host, http10=http10)
+    return _parse_special(block, forward, special, host, http10=http10, limits=limits)
 
 
 def _parse_special(
-    block: bytes, forward: list[bytes], special: list[tuple[int, bytes, bytes]], host: bytes, *, http10: bool
+    block: bytes,
+    forward: list[bytes],
+    special: list[tuple[int, bytes, bytes]],
+    host: bytes,
+    *,
+    http10: bool,
+    limits: HeadLimits,
 ) -> RequestHead:
     """A head with fields that concern us: framing, the connection, who forwarded it."""
     named: dict[int, list[bytes]] = {}
@@ -218,7 +228,7 @@ def _parse_special(
         forward.append(b"Connection: Upgrade\r\nUpgrade: websocket")
 
     clients = b", ".join(value for value in named.get(FORWARDED_FOR, ()) if value)
-    if clients.count(b",") >= MAX_FORWARDED_FOR:
+    if clients.count(b",") >= limits.forwarded_for:
         raise BadMessage(463, "too_many_forwarded_for")
     forward.append(b"X-Forwarded-For: " + (clients + b", " if clients else b""))
     return RequestHead(
@@ -240,12 +250,12 @@ class RequestLine:
     authority: bytes | None  # of an absolute-form target: it replaces Host (RFC 9112 3.2.2)
 
 
-def parse_unusual_request_line(line: bytes) -> RequestLine:
+def parse_unusual_request_line(line: bytes, limit: int = MAX_REQUEST_LINE) -> RequestLine:
     """The request lines that `request_line` does not take: absolute-form, OPTIONS *, HTTP/1.2, and what is wrong.
 
     `line` ends with CRLF. Raises BadMessage with the status that fits the fault.
     """
-    if len(line) > MAX_REQUEST_LINE:
+    if len(line) > limit:
         raise BadMessage(414, "request_line_too_long")
     match = _any_line(line[:-2])
     if match is None:
@@ -285,19 +295,19 @@ def replace_host(block: bytes, authority: bytes) -> bytes:
     return b"Host: " + authority + b"\r\n" + b"\r\n".join(kept)
 
 
-def parse_response(head: bytes) -> ResponseHead:
+def parse_response(head: bytes, *, limit: int = MAX_HEAD) -> ResponseHead:
     """Understand a target's response head, from the status line through the empty line.
 
     Raises BadMessage with status 502.
     """
     try:
-        return _parse_response(head)
+        return _parse_response(head, limit)
     except BadMessage as bad:
         raise BadMessage(502, "target_" + bad.reason) from None
 
 
-def _parse_response(head: bytes) -> ResponseHead:
-    if len(head) > MAX_HEAD:
+def _parse_response(head: bytes, limit: int) -> ResponseHead:
+    if len(head) > limit:
         raise BadMessage(502, "head_too_long")
     first, _, block = head[:-2].partition(b"\r\n")
     match = _status_line(first)
@@ -354,7 +364,7 @@ def _parse_response(head: bytes) -> ResponseHead:
         keep_alive=keep_alive,
         idle_timeout=idle_timeout,
         websocket=status == 101 and b"upgrade" in connection and upgrades == [b"websocket"],
-        plain=length >= 0 and keep_alive and status >= 200 and status not in (204, 205, 304),
+        plain=length >= 0 and keep_alive and status >= 200 and status not in _UNUSUAL,
     )
 
 
@@ -394,23 +404,25 @@ class HeadMemo:
     MAX_ENTRIES = 2048
     MAX_BYTES = 4096  # of one entry: 2048 of them are at most 8 MiB twice
 
-    __slots__ = ("requests", "requests10", "responses")
+    __slots__ = ("limits", "requests", "requests10", "responses")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HeadLimits = HEAD_LIMITS) -> None:
+        self.limits = limits  # what was learned under other limits would not be right under these
         self.requests: dict[bytes, RequestHead] = {}
         self.requests10: dict[bytes, RequestHead] = {}
         self.responses: dict[bytes, ResponseHead] = {}
 
     def learn_request(self, block: bytes, *, http10: bool) -> RequestHead:
         before = _requests.lessons
-        head = parse_request(block, http10=http10)
+        head = parse_request(block, http10=http10, limits=self.limits)
         if _requests.lessons == before:
             _remember(self.requests10 if http10 else self.requests, block, head)
         return head
 
-    def learn_response(self, raw: bytes) -> ResponseHead:
+    def learn_response(self, raw: bytes, limit: int = MAX_HEAD) -> ResponseHead:
+        """`limit` is at least MAX_BYTES, so that what is remembered is right under every limit."""
         before = _responses.lessons
-        head = parse_response(raw)
+        head = parse_response(raw, limit=limit)
         if _responses.lessons == before:
             _remember(self.responses, raw, head)
         return head

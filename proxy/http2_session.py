@@ -22,7 +22,7 @@ from hyperframe.frame import GoAwayFrame
 from .http2 import request_of
 from .http2_frames import Frames
 from .http2_stream import LINGER_TIMEOUT, Http2Stream
-from .http_fields import MAX_HEAD, BadMessage
+from .http_fields import BadMessage
 from .records import NO_TLS, tls_facts
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_STREAMS = 128  # ALB's
 STREAM_WINDOW = 64 * 1024 - 1  # Envoy's advice for the edge; never its old default of 256 MiB (envoy#8114)
 CONNECTION_WINDOW = 1024 * 1024
-KEEP_ALIVE_TIMEOUT = 75.0
-FIRST_TIMEOUT = 10.0
 # Resets cost a client nothing and us a request (CVE-2023-44487), and so do our own (CVE-2025-8671); pings and
 # settings ask for an answer each (CVE-2019-9512, 9515), and empty DATA says nothing (9518). More than this in a
 # minute ends the connection.
 MAX_RESETS = 100
 MAX_CONTROL_FRAMES = 600
 BUDGET_PERIOD = 60.0
-WRITE_HIGH = 64 * 1024
-WRITE_LOW = 16 * 1024
 
 _CONFIG = h2.config.H2Configuration(
     client_side=False,
@@ -95,21 +91,22 @@ class Http2Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         listener = self.listener
         self.transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        limits = listener.limits
+        transport.set_write_buffer_limits(limits.buffer)
         if not self.peer[0]:  # else a proxy has announced it
             self.peer = transport.get_extra_info("peername")[:2]
             self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
         self.tail = listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
-        self.deadline = listener.clock.now + FIRST_TIMEOUT
+        self.deadline = listener.clock.now + limits.head_timeout
         listener.connections.add(self)
         codes = h2.settings.SettingCodes
         self.frames.local_settings.update(
             {
                 codes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
                 codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                codes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
+                codes.MAX_HEADER_LIST_SIZE: limits.head,
                 codes.ENABLE_CONNECT_PROTOCOL: 1,
             }
         )
@@ -215,7 +212,7 @@ class Http2Session(asyncio.Protocol):
     def forget(self, number: int) -> None:
         self.streams.pop(number, None)
         if not self.streams:
-            self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
+            self.deadline = self.listener.clock.now + self.listener.keep_alive_timeout
             if self.going and not self._ended and self.transport is not None:
                 self.flush()
                 self.transport.close()

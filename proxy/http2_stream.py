@@ -14,17 +14,16 @@ import h2.exceptions
 
 from .chunked import LAST_CHUNK, wrap
 from .edits import RewriteError
-from .exchange import IDLE_TIMEOUT, Exchange
+from .exchange import Exchange
 from .http1 import CHUNKED, ResponseHead, body_length, parse_response
 from .http2 import Headers, Http2Request, answer_headers
 from .http_fields import BadMessage
 from .relay import Relay
-from .upstream import MEMO, Upstream
+from .upstream import Upstream
 
 if TYPE_CHECKING:
     from .http2_session import Http2Session
 
-TUNNEL_TIMEOUT = 3600.0
 LINGER_TIMEOUT = 2.0  # nginx resets at once, which some clients take for a failure
 # Bytes of an answer held for a client whose window is closed; above, its target is not read from until half is gone.
 HOLD_HIGH = 64 * 1024
@@ -57,7 +56,7 @@ class Http2Stream(Exchange):
         self.peer = session.peer
         self.local = session.local
         self.tls = session.tls
-        self.deadline = session.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = session.listener.clock.now + session.listener.limits.idle_timeout
         self.websocket = False
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
         self._unacknowledged = 0
@@ -80,13 +79,16 @@ class Http2Stream(Exchange):
         listener = self.listener
         self.method, self.uri = request.method, request.uri
         self._count()
-        head = self.head = MEMO.requests.get(request.block) or MEMO.learn_request(request.block, http10=False)
+        head = self.head = listener.heads.get(request.block) or listener.memo.learn_request(request.block, http10=False)
         guard = self.tls.guard
         if guard is not None and head.host not in guard.allowed:
             guard.check(head.host)
         if head.length > 0 and (ended or request.websocket):
             # RFC 9113 8.1.1. HTTP/1 would wait for that many bytes and find them in the next client's request.
             raise BadMessage(400, "bad_content_length")
+        limits = listener.limits
+        if limits.body and head.length > limits.body:
+            raise BadMessage(413, "body_too_large")
         self.websocket = request.websocket
         self.trailers_wanted = request.trailers
         self._ended = ended
@@ -105,8 +107,9 @@ class Http2Stream(Exchange):
             except RewriteError:
                 self._fail(500, "rewrite_failed")  # as on ALB
                 return
-        target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
+        target = self._pick_for_client(group) if group.heeds_client else group.pick()
         self.target = target
+        self.deadline = listener.clock.now + self._patience(group)
         message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, self.session.tail)
         self._replay = None if self.sending else message
         if target is None:
@@ -136,7 +139,12 @@ class Http2Stream(Exchange):
             self._acknowledge()
             return
         self.received += len(data)
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        limits = self.listener.limits
+        if limits.body and self.received > limits.body and self._relay is None and not self.websocket:
+            self._give_up()
+            self._fail(413, "body_too_large")
+            return
+        self.deadline = self.listener.clock.now + limits.idle_timeout
         if self._relay is not None:
             self._relay.client.data_received(data)
         elif self.upstream is not None:
@@ -199,11 +207,15 @@ class Http2Stream(Exchange):
         self._began = True
         self.status = self.target_status = head.status
         self.target_time = perf_counter() - self._started - self.request_time
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self.target is not None:
             self.target.counters.responses[head.status // 100] += 1
         self._last = body_length(head, self.method) == 0
-        self._send_headers(answer_headers(head), end=self._last)
+        self._send_headers([*answer_headers(head), *self._cookie_headers(head)], end=self._last)
+
+    def _cookie_headers(self, head: ResponseHead) -> Headers:
+        lines = self._cookies(head).split(b"\r\n")[:-1]
+        return [(b"set-cookie", line.partition(b": ")[2]) for line in lines]
 
     def response_interim(self, head: ResponseHead) -> None:
         request = self.head
@@ -212,7 +224,7 @@ class Http2Stream(Exchange):
             self._send_headers(answer_headers(head), end=False)
 
     def response_body(self, data: bytes) -> None:
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         self.sent += len(data)
         self._body += data
         if len(self._body) < HOLD_LOW:
@@ -250,11 +262,12 @@ class Http2Stream(Exchange):
         if self.route is not None and self.route.edits is not None:
             head = self.route.edits.response(head)
         fields = [pair for pair in answer_headers(head)[1:] if pair[0] != b"sec-websocket-accept"]
-        self._send_headers([(b":status", b"200"), *fields], end=False)
+        self._end_repeats()
+        self._send_headers([(b":status", b"200"), *fields, *self._cookie_headers(head)], end=False)
         target = upstream.target
 
         def ended(relay: Relay) -> None:
-            target.in_flight -= 1
+            target.leave()
             target.connections.discard(upstream)
             self.reason = relay.reason
             if not self._finished:
@@ -262,7 +275,10 @@ class Http2Stream(Exchange):
             self._last = True
             self.pump()
 
-        relay = self._relay = Relay(self.listener.clock, TUNNEL_TIMEOUT, ended, half_close=False)
+        limits = self.listener.limits
+        relay = self._relay = Relay(
+            self.listener.clock, limits.tunnel_timeout, ended, half_close=False, buffer=limits.buffer
+        )
         relay.client.transport = _StreamTransport(self)  # type: ignore[assignment]  # as much of one as a relay uses
         relay.target_end.transport = upstream.transport
         upstream.become_tunnel(relay)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 STREAM_WINDOW = 1024 * 1024  # a target is ours, so it may send ahead more than a stranger
 CONNECTION_WINDOW = 16 * 1024 * 1024
-IDLE_TIMEOUT = 55.0
 HOLD_HIGH = 64 * 1024  # of a request's body, waiting for the target's window
 HOLD_LOW = 16 * 1024
 MAX_INTERIM = 16  # 1xx answers before the final one
@@ -50,7 +49,7 @@ class Http2Target(asyncio.Protocol):
         self.frames = Frames(_CONFIG)
         self.transport: asyncio.Transport | None = None
         self.lent: dict[int, LentStream] = {}
-        self.idle_until = clock.now + IDLE_TIMEOUT
+        self.idle_until = clock.now + target.group.spec.limits.keep_alive_timeout
         self.full = False
         self._clock = clock
         self._flushing = False
@@ -141,7 +140,7 @@ class Http2Target(asyncio.Protocol):
 
     def returned(self, number: int) -> None:
         self.lent.pop(number, None)
-        self.idle_until = self._clock.now + IDLE_TIMEOUT
+        self.idle_until = self._clock.now + self.target.group.spec.limits.keep_alive_timeout
         if not self.lent and self.transport is not None and (self.target.draining or self not in self.target.shared):
             self.flush()
             self.transport.close()
@@ -311,7 +310,8 @@ class LentStream:
             return
         self.received = True
         try:
-            head = MEMO.learn_response(http2.response_head(headers, ended=ended, bodiless=self._bodiless))
+            raw = http2.response_head(headers, ended=ended, bodiless=self._bodiless)
+            head = MEMO.learn_response(raw, self.target.group.spec.limits.response_head)
         except BadMessage as bad:
             self.fail(bad.reason)
             return
@@ -325,6 +325,8 @@ class LentStream:
         self._left = body_length(head, session.method)
         if ended and self._left > 0:
             self.fail("target_bad_content_length")
+            return
+        if head.status in (502, 503, 504) and session.repeats_instead(head.status):
             return
         self._started = True
         self._wraps = head.length == CHUNKED and not session.unwraps() and self._left != 0
@@ -380,7 +382,7 @@ class LentStream:
 
     def _give_back(self) -> None:
         self.session = None
-        self.target.in_flight -= 1
+        self.target.leave()
         self._carrier.returned(self.number)
 
     def _reset(self, code: h2.errors.ErrorCodes) -> None:

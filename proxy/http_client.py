@@ -7,28 +7,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .exchange import Exchange
-from .http_fields import MAX_HEAD, MAX_REQUEST_LINE, BadMessage
+from .http_fields import BadMessage
 from .records import tls_facts
 
 if TYPE_CHECKING:
     from .listener import Listener
-
-# Seconds; compare HAProxy (http-request 10 s in its guides), nginx (keep-alive 75 s, lingering_timeout 5 s).
-HEAD_TIMEOUT = 10.0  # from a head's first byte to its last
-FIRST_TIMEOUT = 30.0  # from accept to the first byte
-KEEP_ALIVE_TIMEOUT = 75.0
-LINGER_TIMEOUT = 5.0  # reading on after an early answer, so that a reset does not eat it
-MAX_LINGER = 64 * 1024
-MAX_AHEAD = 64 * 1024  # bytes that a client may send before its turn; then it is not read from
-WRITE_HIGH = 64 * 1024
-WRITE_LOW = 16 * 1024
+    from .specs import ListenerLimits
 
 # Why a client is not read from; several reasons may hold at once.
 CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
 
 
 class HttpClient(Exchange, asyncio.Protocol):
-    __slots__ = ("_ahead", "_hold", "_lingering", "busy", "transport", "write")
+    __slots__ = ("_ahead", "_body_from", "_hold", "_lingering", "_slow_for", "busy", "retire_at", "transport", "write")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
@@ -37,19 +28,25 @@ class HttpClient(Exchange, asyncio.Protocol):
         self._ahead = b""
         self._hold = 0
         self._lingering = -1  # bytes read since we began to linger
+        self._body_from = 0  # what of `received` came before the body
+        self._slow_for = 0.0  # seconds that the body was waited for
+        self.retire_at = 0.0  # 0: never
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The listener has admitted the client, and TLS is done where it is spoken."""
         listener = self.listener
         self.transport = transport
         self.write = transport.write
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        limits = listener.limits
+        transport.set_write_buffer_limits(limits.buffer)
         if not self.peer[0]:  # else a proxy has announced it
             self.peer = transport.get_extra_info("peername")[:2]
             self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
-        self.deadline = listener.clock.now + FIRST_TIMEOUT
+        self.deadline = listener.clock.now + limits.first_byte_timeout
+        if limits.max_age:
+            self.retire_at = listener.clock.now + limits.max_age * (0.9 + 0.2 * listener.rng.random())
         listener.connections.add(self)
 
     def eof_received(self) -> bool:
@@ -64,19 +61,20 @@ class HttpClient(Exchange, asyncio.Protocol):
         """A head that is not complete yet."""
         if self.head is not None:
             self._forget()
-        if len(data) > MAX_HEAD:
-            line_end = data.find(b"\r\n", 0, MAX_REQUEST_LINE)
+        limits = self.listener.limits
+        if len(data) > limits.head:
+            line_end = data.find(b"\r\n", 0, limits.request_line)
             self._refuse(BadMessage(414 if line_end < 0 else 431, "head_too_long"))
             return
         line_end = data.find(b"\n")
-        if (line_end < 0 and len(data) > MAX_REQUEST_LINE) or line_end > MAX_REQUEST_LINE:
+        if (line_end < 0 and len(data) > limits.request_line) or line_end > limits.request_line:
             self._refuse(BadMessage(414, "request_line_too_long"))
             return
         if b"\n" in data and _bare_line_feed(data):
             self._refuse(BadMessage(400, "bad_request_line"))
             return
         if not self._ahead and self.transport is not None:
-            self.deadline = min(self.deadline, self.listener.clock.now + HEAD_TIMEOUT)
+            self.deadline = min(self.deadline, self.listener.clock.now + limits.head_timeout)
         self._ahead = data
 
     def _next(self) -> None:
@@ -112,12 +110,13 @@ class HttpClient(Exchange, asyncio.Protocol):
     def _reset(self) -> None:
         self.busy = False
         self._forget()
-        self.deadline = self.listener.clock.now + KEEP_ALIVE_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.keep_alive_timeout
 
     def _respond(self, status: int, response: bytes) -> None:
         """An answer of our own, complete."""
         self.status = status
         self._began = True
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout  # to read it
         self._write(response)
         self._settle()
         self._done()
@@ -165,7 +164,7 @@ class HttpClient(Exchange, asyncio.Protocol):
             return
         self.sending = False
         self._lingering = 0
-        self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
         self._hold = 0
         transport.write_eof()
         transport.resume_reading()
@@ -199,7 +198,29 @@ class HttpClient(Exchange, asyncio.Protocol):
             self._refuse(BadMessage(408, "head_timeout"))
         else:
             self.transport.close()  # idle, or lingering
-            self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+            self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
+
+    def review(self, limits: ListenerLimits, now: float, elapsed: float) -> None:
+        """Once a second: what no deadline of one step can see, age, the whole request, and how slowly a body drips."""
+        if self.retire_at and now >= self.retire_at:
+            self.drain()
+        if not self.busy or self._finished:
+            return
+        if limits.request_timeout and perf_counter() - self._started >= limits.request_timeout:
+            self._end_late("request_timeout", 504)
+        elif self.sending and not self._hold and limits.body_rate:
+            self._slow_for += elapsed
+            if self._slow_for > limits.body_rate_grace:
+                came = self.received - self._body_from
+                if came < limits.body_rate * self._slow_for:
+                    self._end_late("body_too_slow", 408)
+
+    def _end_late(self, reason: str, status: int) -> None:
+        self._give_up()
+        if self._began:
+            self._abort(reason)
+        else:
+            self._fail(status, reason)
 
     def drain(self) -> None:
         """No further request on this connection: idle ones close now, others after their answer."""

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 # Limits. ALB refuses request lines and single fields over 16 KiB and heads over 64 KiB; Envoy allows 100 fields.
 MAX_REQUEST_LINE = 16 * 1024
 MAX_FIELD = 16 * 1024
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
+MAX_FORWARDED_FOR = 30  # addresses in X-Forwarded-For; ALB answers 463 above
 MAX_LENGTH = (1 << 63) - 1
+
+
+class HeadLimits(NamedTuple):
+    """How large the head of a request may be, apart from its first line."""
+
+    field: int = MAX_FIELD
+    head: int = MAX_HEAD
+    fields: int = MAX_FIELDS
+    forwarded_for: int = MAX_FORWARDED_FOR
+
+
+HEAD_LIMITS = HeadLimits()
+
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 is_token = re.compile(TOKEN + rb"++").fullmatch
@@ -62,8 +77,9 @@ class LineMemo:
         self.known: dict[bytes, Line] = {}
         self.lessons = 0  # how many lines were new
 
-    def learn(self, line: bytes) -> Line:
-        if len(line) > MAX_FIELD:
+    def learn(self, line: bytes, max_field: int = MAX_FIELD) -> Line:
+        """`max_field` is at least MAX_LINE, so that what is known is right under every limit."""
+        if len(line) > max_field:
             raise BadMessage(431, "field_too_long")
         name, _, value = line.partition(b":")
         name = name.lower()
@@ -79,13 +95,13 @@ class LineMemo:
         return meaning
 
 
-def split_lines(block: bytes) -> list[bytes]:
+def split_lines(block: bytes, max_fields: int = MAX_FIELDS) -> list[bytes]:
     """The lines of a block of field lines, each of which ends with CRLF; all of them are right in syntax."""
     if _field_lines(block) is None:
         raise BadMessage(400, "bad_header")
     lines = block.split(b"\r\n")
     lines.pop()  # what follows the last CRLF
-    if len(lines) > MAX_FIELDS:
+    if len(lines) > max_fields:
         raise BadMessage(431, "too_many_fields")
     return lines
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .actions import with_fields
 from .chunked import ChunkedReader
 from .counters import DURATION_BUCKETS
 from .edits import RewriteError
@@ -24,24 +25,14 @@ from .http1 import (
     request_line,
 )
 from .http2_session import PREFACE, Http2Session
-from .http_client import AHEAD, KEEP_ALIVE_TIMEOUT, MAX_AHEAD, MAX_LINGER, UPSTREAM_FULL, HttpClient
-from .http_fields import MAX_REQUEST_LINE, BadMessage
+from .http_client import AHEAD, UPSTREAM_FULL, HttpClient
+from .http_fields import BadMessage
 from .relay import Relay
-from .upstream import MEMO, Upstream
+from .upstream import Upstream
 
 if TYPE_CHECKING:
     from .listener import Listener
     from .server_names import HostGuard
-
-IDLE_TIMEOUT = 60.0  # seconds: a gap in either body, or the wait for the answer's head (ALB's idle timeout)
-TUNNEL_TIMEOUT = 3600.0  # Envoy's hour
-CONNECT_TRIES = 2  # a target that refuses has seen nothing of the request, so another may have it
-
-# RFC 9110 9.2.2. These may be sent again when a kept connection turns out to be dead.
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
-
-_memo = MEMO.requests
-_memo10 = MEMO.requests10
 
 
 class HttpSession(HttpClient):
@@ -96,20 +87,19 @@ class HttpSession(HttpClient):
         if match is None and listener.http2 and data.startswith(PREFACE[:18]):
             self._speak_http2(data)
             return
-        if match is None or cut > MAX_REQUEST_LINE:
+        if match is None or cut > listener.max_request_line:
             block, end, data = self._begin_unusual(data, end, cut)
             head = self.head
             assert head is not None
         else:
             self.method, self.uri, minor = match.groups()
             self.http10 = minor == b"0"
-            head = (_memo10 if self.http10 else _memo).get(block) or self._learn(block)
+            head = (listener.heads10 if self.http10 else listener.heads).get(block) or self._learn(block)
             self.head = head
         guard = self._guard
         if guard is not None and head.host not in guard.allowed:
             self._check_host(guard, head)
         self._started = perf_counter()
-        self.deadline = listener.clock.now + IDLE_TIMEOUT
         self.busy = True
         self._finished = False
         self._began = False
@@ -129,8 +119,9 @@ class HttpSession(HttpClient):
             self._keep_rest(data, end + 2)
             self._answer_ourselves()
             return
-        target = group.pick() if group.hash_key is None else self._pick_by_key(group, group.hash_key)
+        target = self._pick_for_client(group) if group.heeds_client else group.pick()
         self.target = target
+        self.deadline = listener.clock.now + group.response_timeout
         if route.edits is None:
             message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self._tail)
         else:
@@ -157,7 +148,7 @@ class HttpSession(HttpClient):
             return
         target.in_flight += 1
         idle = target.idle
-        if idle:
+        if idle and ((self.method == b"GET" and not self.sending) or self._may_reuse(idle[-1])):  # type: ignore[arg-type]
             upstream: Upstream = idle.pop()  # type: ignore[assignment]  # only Upstreams are kept idle
             self.upstream = upstream
             upstream.session = self
@@ -179,6 +170,7 @@ class HttpSession(HttpClient):
         transport.set_protocol(session)
         session.connection_made(transport)
         self.listener.connections.discard(self)
+        self.listener.pass_on(self, session)
         session.data_received(data)
 
     def _check_host(self, guard: HostGuard, head: RequestHead) -> None:
@@ -192,7 +184,7 @@ class HttpSession(HttpClient):
 
     def _learn(self, block: bytes) -> RequestHead:
         try:
-            return MEMO.learn_request(block, http10=self.http10)
+            return self.listener.memo.learn_request(block, http10=self.http10)
         except BadMessage:  # what is logged of it must not be the request before
             method, uri = self.method, self.uri
             self._forget()
@@ -207,7 +199,7 @@ class HttpSession(HttpClient):
             if data[:2] == b"\r\n":
                 raise BadMessage(400, "bad_request_line")
             cut = data.find(b"\r\n") + 2
-        line = parse_unusual_request_line(data[:cut])
+        line = parse_unusual_request_line(data[:cut], self.listener.max_request_line)
         block = data[cut:end]
         if line.authority is not None:
             block = replace_host(block, line.authority)
@@ -218,7 +210,13 @@ class HttpSession(HttpClient):
     def _begin_body(self, head: RequestHead, message: bytes, data: bytes, start: int) -> bytes:
         """Put the first bytes of the body behind the head and note what is still to come."""
         self.sending = True
+        self._slow_for = 0.0
         body = data[start:]
+        self._body_from = self.received - len(body)
+        limit = self.listener.limits.body
+        if limit and head.length > limit:
+            self.target = None
+            raise BadMessage(413, "body_too_large")
         if head.length == CHUNKED:
             self.reader = ChunkedReader()
             body = self._read_chunks(body)
@@ -230,13 +228,19 @@ class HttpSession(HttpClient):
                     self._ahead = body[self.left :]
                     body = body[: self.left]
         message += body
-        self._replay = None if self.sending else message
+        self._replay = message
+        if self.sending:
+            self._replay = None
+            self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         return message
 
     def _read_chunks(self, body: bytes) -> bytes:
         reader = self.reader
         assert reader is not None
         out = reader.feed(body)
+        limit = self.listener.limits.body
+        if limit and reader.content > limit:
+            raise BadMessage(413, "body_too_large")
         if reader.done:
             self.sending = False
             self._ahead = reader.rest
@@ -248,14 +252,14 @@ class HttpSession(HttpClient):
         self.listener.counters.bytes_in += len(data)
         if self._lingering >= 0:
             self._lingering += len(data)
-            if self._lingering > MAX_LINGER and self.transport is not None:
+            if self._lingering > self.listener.limits.linger and self.transport is not None:
                 self.transport.close()
         elif self.sending and self.upstream is not None:
             self.received += len(data)
             self._send_body(self.upstream, data)
         else:  # its turn comes: the next request, or the body while the target is still being connected to
             self._ahead += data
-            if len(self._ahead) > MAX_AHEAD and self.transport is not None:
+            if len(self._ahead) > self.listener.limits.ahead and self.transport is not None:
                 self._pause(AHEAD)
 
     def _send_body(self, upstream: Upstream, data: bytes) -> None:
@@ -277,7 +281,7 @@ class HttpSession(HttpClient):
                 if self.left < 0:
                     self._ahead = data[self.left :]
                     data = data[: self.left]
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self._patience(upstream.target.group)
         if data:
             upstream.transport.write(data)
             upstream.target.counters.bytes_out += len(data)
@@ -330,7 +334,7 @@ class HttpSession(HttpClient):
             listener.log_request(self, duration)
         self.busy = False
         self._replay = None
-        self.deadline = listener.clock.now + KEEP_ALIVE_TIMEOUT
+        self.deadline = listener.clock.now + listener.keep_alive_timeout
         if self._ahead:
             self._next()
 
@@ -346,7 +350,7 @@ class HttpSession(HttpClient):
         self.status = self.target_status = head.status
         if self.target is not None:
             self.target.counters.responses[head.status // 100] += 1
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self.simple and self.persist:
             whole = head.plain or (head.length == CHUNKED and head.status not in (204, 304))
             self._write(head.whole if whole else self._client_head(head))
@@ -354,7 +358,9 @@ class HttpSession(HttpClient):
             self._write(self._client_head(head))
 
     def _client_head(self, head: ResponseHead) -> bytes:
-        return client_head(head, self.method, http10=self.http10, close=not self.persist)
+        text = client_head(head, self.method, http10=self.http10, close=not self.persist)
+        cookies = self._cookies(head)
+        return with_fields(text, cookies) if cookies else text
 
     def response_interim(self, head: ResponseHead) -> None:
         """1xx: 100 only to a client that asked for it, nothing to HTTP/1.0 (RFC 9110 15.2)."""
@@ -364,7 +370,7 @@ class HttpSession(HttpClient):
             self._write(client_head(head, self.method, http10=False, close=False))
 
     def response_body(self, data: bytes) -> None:
-        self.deadline = self.listener.clock.now + IDLE_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         self._write(data)
 
     def response_ends(self) -> None:
@@ -387,11 +393,13 @@ class HttpSession(HttpClient):
         self.status = self.target_status = 101
         if self.route is not None and self.route.edits is not None:
             head = self.route.edits.response(head)
-        self._write(head.forward + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + rest)
+        self._end_repeats()
+        fields = b"\r\n" + self._cookies(head) + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        self._write(head.forward + fields + rest)
         listener, target = self.listener, upstream.target
 
         def ended(relay: Relay) -> None:
-            target.in_flight -= 1
+            target.leave()
             target.connections.discard(upstream)
             listener.counters.bytes_in += relay.client.received
             listener.counters.bytes_out += relay.target_end.received
@@ -401,7 +409,8 @@ class HttpSession(HttpClient):
             self._settle()
             listener.release(relay)
 
-        relay = Relay(listener.clock, TUNNEL_TIMEOUT, ended, half_close=False)
+        limits = listener.limits
+        relay = Relay(listener.clock, limits.tunnel_timeout, ended, half_close=False, buffer=limits.buffer)
         relay.client.transport = transport
         relay.target_end.transport = upstream.transport
         transport.set_protocol(relay.client)

@@ -23,16 +23,22 @@ from .client_certificates import refusal, too_large
 from .clock import Clock
 from .counters import ListenerCounters
 from .firewall import UNGUARDED, Firewall
+from .http1 import HeadMemo
 from .http2_session import Http2Session
+from .http_client import HttpClient
+from .http_fields import HEAD_LIMITS, HeadLimits
 from .http_session import HttpSession
 from .plan import Plan
 from .proxy_protocol import BadProxyHeader
+from .rate_limit import RateLimits, source_key
 from .recent import Recent
 from .records import connection_record, denial_record, refusal_record, request_record
+from .relay import RelayEnd
 from .sharing import Sharing
-from .specs import FixedResponse, ListenerSpec
+from .specs import FixedResponse, ListenerLimits, ListenerSpec
 from .tcp_session import TcpSession
 from .tls import FAILURES
+from .upstream import MEMO
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -40,8 +46,8 @@ if TYPE_CHECKING:
     from .tls import ServerContext
 
 BACKLOG = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
-TLS_HANDSHAKE_TIMEOUT = 10.0
 ACCEPT_BATCH = 64  # then the loop has its turn
+TOO_MANY = "too_many_connections_of_source"
 UNIX_PEER = ("unix", 0)  # who connects to a unix socket, in logs and X-Forwarded-For, unless a proxy announces it
 ACCEPT_RETRY = 1.0  # seconds to wait when accepting fails for want of descriptors (asyncio's own figure)
 
@@ -58,10 +64,13 @@ class Connection(Protocol):
 
 class Listener:
     __slots__ = (
+        "_by_source",
         "_file",
         "_retry",
         "_server",
         "_socket",
+        "_sources",
+        "_swept_at",
         "access_log",
         "bound",
         "by_hand",
@@ -72,9 +81,16 @@ class Listener:
         "draining",
         "firewall",
         "handshakes",
+        "heads",
+        "heads10",
         "http2",
+        "keep_alive_timeout",
+        "limits",
+        "max_request_line",
+        "memo",
         "plan",
         "proxies",
+        "rates",
         "recent",
         "rng",
         "secure",
@@ -101,6 +117,11 @@ class Listener:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._by_source: dict[str | bytes, int] = {}  # connections, while they are limited by source
+        self._sources: dict[object, str | bytes] = {}  # which of them each connection counts in
+        self._swept_at = clock.now
+        self.rates: RateLimits | None = None
+        self._use_limits(spec.limits)
         self.plan: Plan
         self.firewall: Firewall
         self.context: ServerContext | None = None
@@ -145,6 +166,16 @@ class Listener:
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"
         self.proxies = None if spec.proxy_protocol is None else TrustedProxies(spec.proxy_protocol)
+        self._use_limits(spec.limits)
+
+    def _use_limits(self, limits: ListenerLimits) -> None:
+        """What is asked for with every request stands on the listener itself."""
+        self.limits = limits
+        self.max_request_line = limits.request_line
+        self.keep_alive_timeout = limits.keep_alive_timeout
+        self.memo = _memo(HeadLimits(limits.field, limits.head, limits.fields, limits.forwarded_for))
+        self.heads, self.heads10 = self.memo.requests, self.memo.requests10
+        self.rates = RateLimits(limits.rates, self.rates) if limits.rates else None
 
     def _accept(self) -> asyncio.Protocol:
         return Admission(self)
@@ -157,6 +188,11 @@ class Listener:
             transport.abort()
             return
         protocol = HttpSession(self) if self.spec.protocol == "HTTP" else TcpSession(self).client
+        if not self._claim(_connection(protocol), source[0]):
+            self.counters.active -= 1
+            self.refuse(source, TOO_MANY)
+            transport.abort()
+            return
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
@@ -168,6 +204,10 @@ class Listener:
             if verdict.allowed and self.proxies is not None and self.proxies.refuses(source[0]):
                 verdict = UNTRUSTED
         if verdict.allowed:
+            limits = self.limits
+            if limits.connections and self.counters.active >= limits.connections:
+                self.refuse(source, "too_many_connections")
+                return False
             self.counters.accepted += 1
             self.counters.active += 1
             return True
@@ -175,6 +215,32 @@ class Listener:
         if self.access_log is not None:
             self.access_log.add(denial_record(self, source, verdict))
         return False
+
+    def refuse(self, source: Endpoint, reason: str) -> None:
+        self.counters.failed[reason] += 1
+        if self.access_log is not None:
+            self.access_log.add(refusal_record(self, source, reason))
+
+    def _claim(self, connection: object, source: str) -> bool:
+        """Count a connection to its source, until it is released. False: the source has as many as it may."""
+        per_source = self.limits.connections_per_source
+        if per_source and source != UNIX_PEER[0]:
+            key = source_key(source)
+            before = self._by_source.get(key, 0)
+            if before >= per_source:
+                return False
+            self._sources[connection] = key
+            self._by_source[key] = before + 1
+        return True
+
+    def _yield(self, connection: object) -> None:
+        key = self._sources.pop(connection, None)
+        if key is not None:
+            left = self._by_source[key] - 1
+            if left:
+                self._by_source[key] = left
+            else:
+                del self._by_source[key]
 
     def _accept_socket(self, listening: socket.socket) -> None:
         """The verdict must come before a PROXY header and a TLS handshake, so the connection is accepted as a socket.
@@ -202,6 +268,9 @@ class Listener:
                 client.close()
                 continue
             client.setblocking(False)
+            if self.proxies is None and not self._claim(client, source[0]):
+                self._drop(client, source, TOO_MANY)
+                continue
             handshake = loop.create_task(self._receive(client, source, local))
             self.handshakes.add(handshake)
             handshake.add_done_callback(self.handshakes.discard)
@@ -212,16 +281,24 @@ class Listener:
             if self.proxies is not None and (self.spec.is_unix or self.proxies.trusts(source[0])):
                 announcement = await read_header(client)
                 source, local = announcement.source or source, announcement.destination or local
+            if self.proxies is not None and not self._claim(client, source[0]):
+                self._drop(client, source, TOO_MANY)
+                return
             await self._handshake(client, source, local)
         except (BadProxyHeader, OSError) as error:  # TimeoutError and ConnectionError are OSErrors
-            client.close()
-            self.counters.active -= 1
-            reason = error.reason if isinstance(error, BadProxyHeader) else "proxy_header_missing"
-            self.refuse(source, reason)
+            self._drop(client, source, error.reason if isinstance(error, BadProxyHeader) else "proxy_header_missing")
         except asyncio.CancelledError:
             client.close()
             self.counters.active -= 1
+            self._yield(client)
             raise
+
+    def _drop(self, client: socket.socket, source: Endpoint, reason: str) -> None:
+        """A connection that was admitted and does not get a session."""
+        client.close()
+        self.counters.active -= 1
+        self._yield(client)
+        self.refuse(source, reason)
 
     async def _handshake(self, client: socket.socket, source: Endpoint, local: Endpoint) -> None:
         announced = (source, local) if self.proxies is not None or self.spec.is_unix else None
@@ -232,7 +309,8 @@ class Listener:
             if announced is not None:
                 session.peer, session.local = announced
             protocol = session if isinstance(session, HttpSession) else session.client
-        patience = TLS_HANDSHAKE_TIMEOUT if self.secure else None
+        self.pass_on(client, _connection(protocol))
+        patience = self.limits.tls_handshake_timeout if self.secure else None
         failures: list[ssl.SSLError] = []
         FAILURES.set(failures)  # seen by what the loop calls for this connection, and by nothing else
         try:
@@ -242,24 +320,30 @@ class Listener:
         except (OSError, EOFError):  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             self.counters.tls_failed += self.secure
             self.counters.active -= 1
+            self._yield(_connection(protocol))
             reason = refusal(failures[0]) if failures else None
             if reason is not None:
                 self.refuse(source, reason)
-
-    def refuse(self, source: tuple[str, int], reason: str) -> None:
-        """Count and log a connection that did not become one."""
-        self.counters.failed[reason] += 1
-        if self.access_log is not None:
-            self.access_log.add(refusal_record(self, source, reason))
+        except asyncio.CancelledError:
+            self._yield(_connection(protocol))
+            raise
 
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
             self.counters.active -= 1
+            if self._sources:
+                self._yield(connection)
 
     def replace(self, old: Connection, new: Connection) -> None:
         self.connections.remove(old)
         self.connections.add(new)
+        self.pass_on(old, new)
+
+    def pass_on(self, old: object, new: object) -> None:
+        """`new` stands where `old` stood in the account of its source."""
+        if old in self._sources:
+            self._sources[new] = self._sources.pop(old)
 
     def forwarded_tail(self, client: str, port: int, identity: bytes = b"") -> bytes:
         """What ends every request head to a target: the client in X-Forwarded-For, and how it reached us.
@@ -288,6 +372,11 @@ class Listener:
     def sweep(self, now: float) -> None:
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.expire()
+        elapsed, self._swept_at = now - self._swept_at, now
+        limits = self.limits
+        for connection in list(self.connections):
+            if isinstance(connection, HttpClient) and (connection.busy or now >= connection.retire_at):
+                connection.review(limits, now, elapsed)
 
     def close(self) -> None:
         """Accept nothing more, and let each connection end after what it is doing."""
@@ -314,6 +403,17 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.spec.key} {self.spec.protocol}: {len(self.connections)} connections>"
+
+
+@cache
+def _memo(limits: HeadLimits) -> HeadMemo:
+    """Listeners with equal limits learn from each other's clients."""
+    return MEMO if limits == HEAD_LIMITS else HeadMemo(limits)
+
+
+def _connection(protocol: HttpSession | Negotiated | RelayEnd) -> object:
+    """What a protocol is called in the account of its source: what `release` will be told of."""
+    return protocol.relay if isinstance(protocol, RelayEnd) else protocol
 
 
 @cache
@@ -347,6 +447,7 @@ class Negotiated(asyncio.Protocol):
         )
         if self._announced is not None:
             session.peer, session.local = self._announced
+        self._listener.pass_on(self, session)
         transport.set_protocol(session)
         session.connection_made(transport)
 

@@ -15,6 +15,7 @@ from .edits import Edits, listener_edits, rule_edits
 from .http1 import RequestHead
 from .rules import RuleTable, WeightedGroups, pick_group, weigh
 from .specs import Action, FixedResponse, Forward, ListenerSpec, Redirect
+from .stickiness import GroupStickiness
 from .targets import TargetGroup
 
 
@@ -45,11 +46,20 @@ class Route:
     weighted: WeightedGroups | None = None
     edits: Edits | None = None  # what is changed in what goes through
     plan: Plan | None = field(default=None, repr=False, compare=False)  # it is a part of
+    sticky: GroupStickiness | None = None
 
     def draw(self, rng: random.Random) -> TargetGroup | None:
         """One of several groups by weight; None when all weights are 0 (ALB answers 503 then)."""
         assert self.weighted is not None
-        name = pick_group(self.weighted, rng.random())
+        return self.of(pick_group(self.weighted, rng.random()))
+
+    def drawn_before(self, head: RequestHead) -> TargetGroup | None:
+        """The group that this client drew, if it still has a share: a weight of 0 moves everyone."""
+        assert self.weighted is not None
+        name = self.sticky.find(head) if self.sticky is not None else None
+        return self.of(name) if name in self.weighted.names else None
+
+    def of(self, name: str | None) -> TargetGroup | None:
         return next((group for group in self.groups if group.name == name), None)
 
     def answer(self, asked: Asked, *, date: bytes, close: bool) -> tuple[int, bytes] | None:
@@ -67,32 +77,37 @@ class Route:
 class Plan:
     __slots__ = ("_routes", "default", "only_route", "spec", "table")
 
-    def __init__(self, spec: ListenerSpec, groups: Mapping[str, TargetGroup]) -> None:
+    def __init__(self, spec: ListenerSpec, groups: Mapping[str, TargetGroup], sticky_key: bytes = b"") -> None:
         edits = listener_edits(spec)
         self.spec = spec
-        self.default = replace(_route("default", spec.default_action, groups, edits), plan=self)
+        self.default = replace(_route("default", spec.default_action, groups, edits, sticky_key), plan=self)
         self.table = RuleTable(spec.rules, spec.default_action)
         self._routes = {
             str(rule.priority): replace(
-                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits), plan=self
+                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits, sticky_key), plan=self
             )
             for rule in spec.rules
         }
         self._routes["default"] = self.default
-        # Without rules there is nothing to decide per request.
-        self.only_route = None if spec.rules else self.default
+        # Without rules and rate limits there is nothing to decide per request.
+        self.only_route = None if spec.rules or spec.limits.rates else self.default
 
     def route(self, method: bytes, target: bytes, head: RequestHead, source: str) -> Route:
         """`target` is the request target in origin-form, `source` the client's address."""
         return self._routes[self.table.match(method, head.host, target, head.values, source).label]
 
 
-def _route(label: str, action: Action, groups: Mapping[str, TargetGroup], edits: Edits | None) -> Route:
+def _route(
+    label: str, action: Action, groups: Mapping[str, TargetGroup], edits: Edits | None, sticky_key: bytes
+) -> Route:
     match action:
         case Forward(groups=(only,)) if only.weight > 0:
             return Route(label, action, groups[only.target_group], edits=edits)
         case Forward():
             chosen = tuple(groups[weighted.target_group] for weighted in action.groups)
-            return Route(label, action, None, chosen, weigh(action), edits)
+            sticky = None
+            if action.stickiness:
+                sticky = GroupStickiness((group.name for group in chosen), action.stickiness, sticky_key)
+            return Route(label, action, None, chosen, weigh(action), edits, sticky=sticky)
         case Redirect() | FixedResponse():
             return Route(label, action, None, edits=edits)

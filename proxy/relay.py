@@ -10,9 +10,6 @@ from collections.abc import Callable
 
 from .clock import Clock
 
-WRITE_HIGH = 64 * 1024
-WRITE_LOW = 16 * 1024
-
 
 class RelayEnd(asyncio.Protocol):
     """One side. `peer` is the other; bytes that arrive here are written there."""
@@ -29,7 +26,7 @@ class RelayEnd(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        transport.set_write_buffer_limits(self.relay.buffer)
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -87,10 +84,24 @@ class RelayEnd(asyncio.Protocol):
 class Relay:
     """A pair of ends, its idle timer and its accounts. `on_end(relay)` is called once, when both sides are gone."""
 
-    __slots__ = ("_over", "client", "clock", "deadline", "half_close", "idle_timeout", "on_end", "reason", "target_end")
+    __slots__ = (
+        "_over",
+        "buffer",
+        "client",
+        "clock",
+        "deadline",
+        "half_close",
+        "idle_timeout",
+        "on_end",
+        "reason",
+        "target_end",
+    )
 
-    def __init__(self, clock: Clock, idle_timeout: float, on_end: Callable[[Relay], None], *, half_close: bool) -> None:
+    def __init__(
+        self, clock: Clock, idle_timeout: float, on_end: Callable[[Relay], None], *, half_close: bool, buffer: int
+    ) -> None:
         self.clock = clock
+        self.buffer = buffer  # what is held for a side that reads slowly; then the other one is not read from
         self.idle_timeout = idle_timeout
         self.deadline = clock.now + idle_timeout
         self.on_end = on_end

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -54,6 +55,7 @@ class Proxy:
         self.clock = Clock()
         self.spec = ProxySpec()
         self.recent = Recent()
+        self._own_key = secrets.token_bytes(32)  # for stickiness, where the specification brings no key
         self._health = health
         self._access_log = access_log
         self._rng = random.Random(seed)
@@ -187,12 +189,13 @@ class Proxy:
         now = self.clock.now
         group_firewalls = dict(spec.group_firewalls)
         firewalls = self._firewalls(spec)
+        sticky_key = spec.sticky_key or self._own_key
         groups: dict[str, TargetGroup] = {}
         for group_spec in spec.target_groups:
             group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
             firewall = group_firewalls.get(group_spec.name)
             transport = transport_of(group_spec)
-            group.apply(group_spec, None if firewall is None else firewalls[firewall, transport], now)
+            group.apply(group_spec, None if firewall is None else firewalls[firewall, transport], now, sticky_key)
             group.check_firewall = None if firewall is None else firewalls[firewall, "tcp"]
             groups[group_spec.name] = group
         for group in self.groups.values():
@@ -209,7 +212,7 @@ class Proxy:
             key = listener_spec.key
             listener = added.get(key) or self.listeners.pop(key)
             firewall = firewalls[listener_spec.firewall, transport_of(listener_spec)]
-            listener.become(listener_spec, Plan(listener_spec, groups), firewall, contexts.get(key))
+            listener.become(listener_spec, Plan(listener_spec, groups, sticky_key), firewall, contexts.get(key))
             listeners[key] = listener
         for listener in self.listeners.values():
             listener.close()

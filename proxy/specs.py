@@ -26,6 +26,93 @@ IpProtocol = Literal["tcp", "udp", "icmp", "all"]
 ProxyProtocol = Literal["v1", "v2"]
 
 ALL_PORTS = (0, 65535)
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitSpec:
+    """So many requests per second and key, and `burst` at once. The key: who asks, a header's value, or the path."""
+
+    by: Literal["source", "header", "path"]
+    rate: float
+    burst: int
+    header: str = ""  # in lower case, where `by` says so
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """What a client may take of a listener: how long, how much, how often. 0 is no limit, where 0 may be said."""
+
+    tls_handshake_timeout: float = 10.0  # ALB's
+    first_byte_timeout: float = 30.0  # from accept on; browsers connect ahead of need
+    head_timeout: float = 10.0  # from a head's first byte to its last; HAProxy's guides, nginx 60 is lax
+    idle_timeout: float = 60.0  # a gap in either body; ALB's and nginx's
+    request_timeout: float = 0.0  # the whole request; Envoy's 15 s surprise whoever streams
+    keep_alive_timeout: float = 75.0  # nginx's
+    max_age: float = 3600.0  # of a connection, give or take 10 % so that not all of them come back at once; ALB's
+    tunnel_timeout: float = 3600.0  # Envoy's hour, for WebSockets
+    relay_timeout: float = 350.0  # NLB's, for TCP and TLS
+    flow_timeout: float = 120.0  # NLB's, for UDP; HAProxy has no default, nginx 10 min, Envoy 1 min
+    linger_timeout: float = 5.0  # reading on after an early answer, so that a reset does not eat it; nginx's
+
+    request_line: int = 16 * 1024  # ALB's 16, 16 and 64 KiB
+    field: int = 16 * 1024
+    head: int = 64 * 1024
+    fields: int = 100  # Envoy's
+    forwarded_for: int = 30  # entries; ALB's
+    body: int = 0  # nginx's 1 MiB is the most hated default there is
+    body_rate: int = 240  # bytes per second that a body must keep up on average; Kestrel's
+    body_rate_grace: float = 10.0
+    ahead: int = 64 * 1024  # what a client may send before its turn; then it is not read from
+    linger: int = 64 * 1024  # what is read of a body that nobody wants
+    buffer: int = 64 * 1024  # what is held for a client that reads slowly; then its target is not read from
+
+    connections: int = 0
+    connections_per_source: int = 0
+    rates: tuple[RateLimitSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """What a target may take, and how much it is given at once."""
+
+    connect_timeout: float = 5.0  # TCP and TLS together; Envoy's, ALB allows 10 s for each
+    response_timeout: float = 60.0  # to the answer's first byte; ALB's and nginx's
+    # A target must not close a connection that we are about to use: stay below the usual 60 s (nginx 75), or below
+    # what the target itself says, by the margin.
+    keep_alive_timeout: float = 55.0
+    keep_alive_margin: float = 5.0
+    response_head: int = 64 * 1024
+    interim: int = 16  # 1xx answers before the final one
+    buffer: int = 64 * 1024  # what is held for a target that reads slowly; then its client is not read from
+    connections: int = 1024  # per target; Envoy's
+    queue: int = 128  # requests per target that wait for one of them
+    queue_timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySpec:
+    """A request that may be repeated, and of whose answer nothing was relayed, goes to another target. Envoy's figures.
+
+    The budget bounds how many are out at once, as a share of what is in flight: when everything fails, trying
+    everything twice is the last thing that helps.
+    """
+
+    attempts: int = 1
+    statuses: tuple[int, ...] = (502, 503, 504)
+    budget_percent: int = 20
+    budget_minimum: int = 3
+    backoff: float = 0.025
+    backoff_limit: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class StickinessSpec:
+    """Requests of one client go to one target. `cookie` is ours for lb_cookie, the application's for app_cookie."""
+
+    kind: Literal["lb_cookie", "app_cookie", "source_ip"]
+    duration: float = DAY  # ALB's default; of no meaning for source_ip
+    cookie: str = "AWSALB"
 
 
 def is_unix(address: str) -> bool:
@@ -123,6 +210,9 @@ class TargetGroupSpec:
     outlier_detection: OutlierSpec | None = None
     proxy_protocol: ProxyProtocol | None = None  # say to targets who the client is, before anything else
     tls: TargetTlsSpec = TargetTlsSpec()  # for HTTPS and TLS
+    stickiness: StickinessSpec | None = None
+    retries: RetrySpec = RetrySpec()
+    limits: GroupLimits = GroupLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +226,7 @@ class Forward:
     """Send to a target group; with several, one is drawn per request by weight (0-999)."""
 
     groups: tuple[WeightedGroup, ...]
+    stickiness: float = 0.0  # seconds that a client stays with the group it drew; 0: it draws each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +401,7 @@ class ListenerSpec:
     proxy_protocol: TrustedProxiesSpec | None = None  # None: nobody's word about who the client is, is taken
     request_headers: HeaderChanges = UNCHANGED
     response_headers: HeaderChanges = UNCHANGED
+    limits: ListenerLimits = ListenerLimits()
 
     @property
     def key(self) -> str:
@@ -329,6 +421,7 @@ class ProxySpec:
     listeners: tuple[ListenerSpec, ...] = ()
     target_groups: tuple[TargetGroupSpec, ...] = ()
     group_firewalls: tuple[tuple[str, FirewallSpec], ...] = ()  # target group name -> who may be connected to
+    sticky_key: bytes = field(default=b"", repr=False)  # signs the cookies of stickiness; b"": one for this process
 
     def used_groups(self) -> set[str]:
         """The target groups that an action of some listener forwards to."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import random
 import ssl
+from asyncio import Future
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Protocol
@@ -23,7 +25,9 @@ from .firewall import Firewall, Verdict
 from .hash_key import HashKey
 from .health import EJECTED, CheckKey, HealthTable, TargetHealth
 from .outliers import Conduct, judge
+from .retry import RetryBudget
 from .specs import TargetGroupSpec, TargetSpec
+from .stickiness import Stickiness
 from .tls import target_context
 
 logger = logging.getLogger(__name__)
@@ -57,9 +61,11 @@ class Target:
         "key",
         "latency",
         "latency_at",
+        "max_connections",
         "observer",
         "shared",
         "spec",
+        "waiting",
         "warmth",
         "weight",
     )
@@ -69,6 +75,8 @@ class Target:
         self.spec = spec
         self.key = spec.key
         self.weight = spec.weight  # what it has now; slow start and zones make it differ from the spec's
+        self.max_connections = group.spec.limits.connections
+        self.waiting: deque[Future[TargetConnection | None]] = deque()  # for one of its connections, first come first
         self.counters = TargetCounters()
         self.in_flight = 0
         self.idle: list[TargetConnection] = []  # last in, first out: the warmest first, the surplus ages out
@@ -114,6 +122,21 @@ class Target:
     def is_out_of_zone(self) -> bool:
         return not self.group.spec.cross_zone and not self.is_near
 
+    def leave(self) -> None:
+        """One that was in flight is not any more."""
+        self.in_flight -= 1
+        if self.waiting:
+            self.hand_on()
+
+    def hand_on(self) -> None:
+        """Whoever has waited longest gets the place that is free, with the connection if there is one; it counts as in
+        flight from now on, so nobody else can take it meanwhile."""
+        while self.waiting and self.in_flight < self.max_connections:
+            place = self.waiting.popleft()
+            if not place.done():
+                self.in_flight += 1
+                place.set_result(self.idle.pop() if self.idle else None)
+
     def __repr__(self) -> str:
         state = "draining" if self.draining else "live"
         return f"<Target {self.key} {state}: {self.in_flight} in flight, {len(self.idle)} idle>"
@@ -128,12 +151,16 @@ class TargetGroup:
         "_live",
         "_ramping",
         "_rng",
+        "budget",
         "check_firewall",
         "firewall",
         "hash_key",
+        "heeds_client",
         "pick",
         "pick_for",
+        "response_timeout",
         "spec",
+        "sticky",
         "table",
         "tls",
     )
@@ -150,6 +177,10 @@ class TargetGroup:
         self._candidates: list[Target] = []
         self._ramping = False  # a target is on its way to its full weight
         self.hash_key: HashKey | None = None  # what `pick_for` wants to be given; None for most algorithms
+        self.heeds_client = False  # who asks has a say in who is picked
+        self.budget = RetryBudget()
+        self.response_timeout = spec.limits.response_timeout
+        self.sticky: Stickiness[Target] | None = None
         self.pick: Callable[[], Target | None] = lambda: None
         self.pick_for: Callable[[bytes], Target | None] = lambda key: None
 
@@ -162,18 +193,25 @@ class TargetGroup:
         """All targets, those that drain included."""
         return [*self._live.values(), *self._draining]
 
-    def apply(self, spec: TargetGroupSpec, firewall: Firewall | None, now: float) -> None:
+    def apply(self, spec: TargetGroupSpec, firewall: Firewall | None, now: float, sticky_key: bytes = b"") -> None:
         """Become `spec`: what stays is kept, what is new joins, what is gone drains."""
         before, self.spec = self.spec, spec
+        self.response_timeout = spec.limits.response_timeout
+        if spec.stickiness is None:
+            self.sticky = None
+        elif self.sticky is None or not self.sticky.is_for(spec.stickiness, sticky_key):
+            self.sticky = Stickiness(spec.name, spec.stickiness, sticky_key)
         self.firewall = self.check_firewall = firewall
         self.tls = context_for(spec)
         self.hash_key = HashKey(spec.hash_key) if spec.algorithm == "consistent_hash" else None
+        self.heeds_client = self.sticky is not None or self.hash_key is not None
         observing = spec.algorithm == "ewma" or spec.outlier_detection is not None
         founder = not any(target.warmth.warm for target in self._live.values())
         live: dict[str, Target] = {}
         for target_spec in spec.targets:
             target = self._live.pop(target_spec.key, None) or Target(self, target_spec, founder=founder)
             target.spec = target_spec
+            target.max_connections = spec.limits.connections
             target.observer = target.observe if observing else None
             if spec.outlier_detection is None and target.conduct.ejected:
                 target.conduct = Conduct()
@@ -231,6 +269,9 @@ class TargetGroup:
         self.pick = chosen.pick
         if isinstance(chosen, Maglev):
             self.pick_for = chosen.pick_for
+        if self.sticky is not None:
+            # Weight 0 keeps the clients it has and gets no new ones: that is how one empties a target gently.
+            self.sticky.refresh([target for target in live if target in usable] or candidates, candidates)
 
     def pick_besides(self, tried: Target) -> Target | None:
         """Another target than the one that could not be had; None if there is no other."""
@@ -243,6 +284,15 @@ class TargetGroup:
     def _passes(self, target: Target) -> bool:
         """Its health checks, or there are none."""
         return target.check_key is None or self.table.is_healthy(target.check_key)
+
+    def with_room(self) -> Target | None:
+        """A target that may be given one more connection."""
+        roomy = (target for target in self._candidates if target.in_flight < target.max_connections)
+        return next((target for target in roomy if target.denied is None), None)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(target.in_flight for target in self._live.values())
 
     def sweep(self, now: float) -> None:
         """Once a second: idle connections past their time are closed, drained targets are let go."""

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from .dialing import connect_failure, connect_target
 from .records import NO_TLS, tls_facts
 from .relay import Relay, RelayEnd
-from .upstream import CONNECT_TIMEOUT, DeniedError, check_return
+from .upstream import DeniedError, check_return
 
 if TYPE_CHECKING:
     from .listener import Listener
     from .targets import Target, TargetGroup
-
-IDLE_TIMEOUT = 350.0  # NLB's
 
 
 class TcpSession:
@@ -52,7 +50,14 @@ class TcpSession:
         self.connect_time = -1.0
         self.denied_by = ""  # the rule that kept us from a target
         self.tls = NO_TLS
-        self.relay = Relay(listener.clock, IDLE_TIMEOUT, self._ended, half_close=not listener.secure)
+        limits = listener.spec.limits
+        self.relay = Relay(
+            listener.clock,
+            limits.relay_timeout,
+            self._ended,
+            half_close=not listener.secure,
+            buffer=limits.buffer,
+        )
         self.client = self.relay.client = _ClientEnd(self)
         self.client.peer = self.relay.target_end
         self.relay.target_end.peer = self.client
@@ -76,7 +81,12 @@ class TcpSession:
         tried: set[Target] = set()
         for _ in range(len(group.targets) if group else 0):
             assert group is not None
-            target = group.pick() if group.hash_key is None or tried else group.pick_for(self.peer[0].encode())
+            if tried:
+                target = group.pick()
+            elif group.sticky is not None:
+                target = group.sticky.of_source(self.peer[0]) or group.pick()
+            else:
+                target = group.pick() if group.hash_key is None else group.pick_for(self.peer[0].encode())
             if target is None:
                 break
             if target in tried:
@@ -87,6 +97,10 @@ class TcpSession:
                 reason = "target_denied"
                 self.denied_by = target.denied.rule
                 listener.counters.denied[self.denied_by] += 1
+                continue
+            if target.in_flight >= target.max_connections:
+                reason = "target_full"
+                target.counters.failed[reason] += 1
                 continue
             target.in_flight += 1
             self._counted = True
@@ -125,11 +139,11 @@ class TcpSession:
     def _uncount(self) -> None:
         if self._counted and self.target is not None:
             self._counted = False
-            self.target.in_flight -= 1
+            self.target.leave()
 
     async def _connect_to(self, target: Target) -> None:
         relay = self.relay
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(target.group.spec.limits.connect_timeout):
             transport, end = await connect_target(target, lambda: _TargetEnd(relay, target), self.peer, self.local)
         try:
             check_return(target, transport)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .targets import Target, TargetGroup
     from .tls import ServerContext
 
-IDLE_TIMEOUT = 120.0  # NLB's; HAProxy has no default, nginx 10 min, Envoy 1 min
 BURST = 64  # datagrams before the loop gets its turn back
 MAX_FLOWS = 8192  # per listener; each is a socket. Beyond it the one that was silent longest ends
 DRAIN_TIME = 5.0  # a datagram has no end that one could wait for: an answer that is under way gets this long
@@ -227,7 +226,7 @@ class UdpListener:
     def touch(self, flow: UdpFlow) -> None:
         """The flow has just been used; at most once per tick of the clock there is anything to do."""
         if not self.draining:
-            flow.deadline = self.clock.now + IDLE_TIMEOUT
+            flow.deadline = self.clock.now + self.spec.limits.flow_timeout
             self._flows.move_to_end(flow.key)
 
     def send(self, flow: UdpFlow, size: int) -> None:
@@ -315,7 +314,7 @@ class UdpFlow:
         self.reason = ""
         self.started = perf_counter()
         self.idle_until = 0.0
-        self.deadline = listener.clock.now + IDLE_TIMEOUT
+        self.deadline = listener.clock.now + listener.spec.limits.flow_timeout
         # Each datagram stands for itself, so each has the header, which is what servers of UDP expect.
         version = target.group.spec.proxy_protocol
         self._header = b"" if version is None else build(version, self.peer, local, datagram=True)
@@ -327,7 +326,7 @@ class UdpFlow:
     def forward(self, datagram: memoryview) -> None:
         self.received += len(datagram)
         listener = self._listener
-        if self.deadline < listener.clock.now + IDLE_TIMEOUT:
+        if self.deadline < listener.clock.now + listener.spec.limits.flow_timeout:
             listener.touch(self)
         try:
             if self._header:
@@ -350,7 +349,7 @@ class UdpFlow:
                 return
             except OSError:
                 return
-            if self.deadline < listener.clock.now + IDLE_TIMEOUT:
+            if self.deadline < listener.clock.now + listener.spec.limits.flow_timeout:
                 listener.touch(self)
             self.target.counters.bytes_in += size
             listener.send(self, size)
@@ -364,7 +363,7 @@ class UdpFlow:
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
         target = self.target
-        target.in_flight -= 1
+        target.leave()
         target.connections.discard(self)
         target.counters.bytes_out += self.received
         self._listener.release(self)
@@ -394,7 +393,12 @@ def _allowed_target(group: TargetGroup, client: bytes) -> tuple[Target | None, V
     """A target that our own firewall lets us send to, or what it had against the last one."""
     denied = None
     for attempt in range(len(group.targets)):
-        target = group.pick() if group.hash_key is None or attempt else group.pick_for(client)
+        if attempt:
+            target = group.pick()
+        elif group.sticky is not None:
+            target = group.sticky.of_source(client.decode()) or group.pick()
+        else:
+            target = group.pick() if group.hash_key is None else group.pick_for(client)
         if target is None:
             break
         if target.denied is None:

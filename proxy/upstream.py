@@ -14,22 +14,13 @@ from .clock import Clock
 from .dialing import connect_target
 from .http1 import CHUNKED, HeadMemo, ResponseHead, body_length
 from .http2_upstream import Http2Target
-from .http_fields import MAX_HEAD, BadMessage
+from .http_fields import BadMessage
 
 if TYPE_CHECKING:
     from .exchange import Exchange
     from .proxy_protocol import Endpoint
     from .relay import Relay
     from .targets import Target
-
-CONNECT_TIMEOUT = 5.0  # TCP and TLS together; Envoy's default, ALB allows 10 s for each
-# A target must not close a connection that we are about to use: stay below the usual 60 s (nginx 75, Node 5), or
-# below what the target itself says, by this margin.
-IDLE_TIMEOUT = 55.0
-IDLE_MARGIN = 5.0
-MAX_INTERIM = 16  # 1xx answers before the final one
-WRITE_HIGH = 64 * 1024
-WRITE_LOW = 16 * 1024
 
 MEMO = HeadMemo()  # what this process's targets (and, in http_session, its clients) say again and again
 _known_heads = MEMO.responses
@@ -68,12 +59,12 @@ class Upstream(asyncio.Protocol):
         self._left = 0
         self._reader: ChunkedReader | None = None
         self._keep = True
-        self._idle_timeout = IDLE_TIMEOUT
+        self._idle_timeout = target.group.spec.limits.keep_alive_timeout
         self._interim = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        transport.set_write_buffer_limits(self.target.group.spec.limits.buffer)
         self.target.connections.add(self)
         self.target.counters.connects += 1
 
@@ -99,7 +90,7 @@ class Upstream(asyncio.Protocol):
             head = _known_heads.get(raw)
             if head is None:
                 try:
-                    head = MEMO.learn_response(raw)
+                    head = MEMO.learn_response(raw, self.target.group.spec.limits.response_head)
                 except BadMessage as bad:
                     self._fail(bad.reason)
                     return
@@ -120,15 +111,16 @@ class Upstream(asyncio.Protocol):
             self._body(session, data)
 
     def _incomplete(self, session: Exchange, data: bytes) -> None:
-        if len(data) > MAX_HEAD or not b"HTTP/1.".startswith(data[:7]):
-            self._fail("target_head_too_long" if len(data) > MAX_HEAD else "target_bad_status_line")
+        too_long = len(data) > self.target.group.spec.limits.response_head
+        if too_long or not b"HTTP/1.".startswith(data[:7]):
+            self._fail("target_head_too_long" if too_long else "target_bad_status_line")
         else:
             self._held = data
 
     def _begin(self, session: Exchange, head: ResponseHead, data: bytes) -> None:
         if head.status < 200:
             self._interim += 1
-            if self._interim > MAX_INTERIM:
+            if self._interim > self.target.group.spec.limits.interim:
                 self._fail("target_too_many_interim")
             elif head.status == 101:
                 session.response_switches(head, data)
@@ -137,8 +129,11 @@ class Upstream(asyncio.Protocol):
                 if data and self.session is session:
                     self.data_received(data)
             return
+        if head.status in (502, 503, 504) and session.repeats_instead(head.status):
+            return
         self._keep = head.keep_alive
-        self._idle_timeout = min(IDLE_TIMEOUT, head.idle_timeout - IDLE_MARGIN) if head.idle_timeout else IDLE_TIMEOUT
+        if head.idle_timeout:
+            self._heed(head.idle_timeout)
         length = body_length(head, session.method)
         session.response_begins(head)
         if self.session is not session:  # it found its client gone, and gave us up
@@ -206,7 +201,7 @@ class Upstream(asyncio.Protocol):
             self.release(None)
         else:
             self.session = None
-            self.target.in_flight -= 1
+            self.target.leave()
             self._state = _DONE
             self.transport.close()
         session.response_ends()
@@ -214,12 +209,14 @@ class Upstream(asyncio.Protocol):
     def release(self, head: ResponseHead | None) -> None:
         """Back to the target, free for the next request."""
         if head is not None and head.idle_timeout:
-            self._idle_timeout = min(IDLE_TIMEOUT, head.idle_timeout - IDLE_MARGIN)
+            self._heed(head.idle_timeout)
         target = self.target
         self.session = None
         target.in_flight -= 1
         if target.draining or self._idle_timeout <= 0:
             self.transport.close()
+            if target.waiting:
+                target.hand_on()
             return
         self._state = _HEAD
         self._interim = 0
@@ -227,12 +224,23 @@ class Upstream(asyncio.Protocol):
         self.reused = True
         self.idle_until = self._clock.now + self._idle_timeout
         target.idle.append(self)
+        if target.waiting:
+            target.hand_on()
+
+    def _heed(self, said: int) -> None:
+        """The target's own `Keep-Alive: timeout=`: we close first."""
+        limits = self.target.group.spec.limits
+        self._idle_timeout = min(limits.keep_alive_timeout, said - limits.keep_alive_margin)
+
+    @property
+    def idle_since(self) -> float:
+        return self.idle_until - self._idle_timeout
 
     def let_go(self) -> None:
         """Give the request up and cut the connection."""
         if self.session is not None:
             self.session = None
-            self.target.in_flight -= 1
+            self.target.leave()
         self._state = _DONE
         self.transport.abort()
 
@@ -302,7 +310,7 @@ class AnnouncedUpstream(Upstream):
 
     def release(self, head: ResponseHead | None) -> None:
         self.session = None
-        self.target.in_flight -= 1
+        self.target.leave()
         self._state = _DONE
         self.transport.close()
 
@@ -321,7 +329,7 @@ async def connect(target: Target, clock: Clock, source: Endpoint, destination: E
     if spec.protocol_version != "HTTP1":
         return await _connect_http2(target, clock)
     kind = Upstream if spec.proxy_protocol is None else AnnouncedUpstream
-    async with asyncio.timeout(CONNECT_TIMEOUT):
+    async with asyncio.timeout(target.group.spec.limits.connect_timeout):
         _, upstream = await connect_target(target, lambda: kind(target, clock), source, destination)
     check_return(target, upstream.transport)
     if upstream.transport.is_closing():
@@ -335,7 +343,7 @@ async def _connect_http2(target: Target, clock: Clock) -> Upstream:
     carrier = next((each for each in shared if each.takes_more), None)
     if carrier is None:
         secure = target.group.tls is not None
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(target.group.spec.limits.connect_timeout):
             # It is shared by clients, so it is nobody's in particular.
             transport, carrier = await connect_target(
                 target, lambda: Http2Target(target, clock, secure=secure), None, None

@@ -116,7 +116,7 @@ def self_signed(name: str, names: tuple[str, ...], directory: Path, now: datetim
         return kept
     spec = _made(name, names, now)
     if keep:
-        _write(path, spec.key_pem + spec.chain_pem)
+        write_secret(path, spec.key_pem + spec.chain_pem)
     return spec
 
 
@@ -204,8 +204,8 @@ def _kept(name: str, path: Path, names: tuple[str, ...], now: datetime) -> Certi
     return CertificateSpec(name, certificate.public_bytes(Encoding.PEM), key_pem)
 
 
-def _write(path: Path, pem: bytes) -> None:
-    """Key and certificate in one file that appears whole, and that nobody else may read (mkstemp's mode is 0600)."""
+def write_secret(path: Path, pem: bytes) -> None:
+    """A file that appears whole, and that nobody else may read (mkstemp's mode is 0600)."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -11,6 +11,7 @@ from ..exits import host_port, overlap
 from .check_changes import check_listener_changes, check_rule_changes
 from .check_client_certificates import check_client_certificates, check_identity_condition
 from .check_connections import check_listener_address, check_target_connections, check_transport
+from .check_limits import check_forward_stickiness, check_group_limits, check_listener_limits
 from .compile import GRPC, default_timeout, zone_of
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
@@ -73,6 +74,7 @@ def _listener(
     _protocol_fits(review, (*path, "protocol"), listener.protocol, balancer, at)
     if review.sound((*path, "protocol")):
         _tls(review, path, listener)
+    check_listener_limits(review, path, listener)
     _default_action(review, path, listener, balancer, at)
     check_transport(review, path, listener, balancer)
     if listener.default_action:
@@ -159,6 +161,7 @@ def _action(
         _forward(review, (*path, "forward"), action, balancer, owners)
     elif listener.protocol in LAYER_4 and (action.redirect or action.fixed_response):
         review.mistake(path, f"a {listener.protocol} listener can only forward")
+    check_forward_stickiness(review, path, action, listener)
     if action.redirect is not None:
         _redirect(review, (*path, "redirect"), action.redirect)
     if action.fixed_response is not None:
@@ -210,6 +213,7 @@ def _redirect(review: Review, path: Path, redirect: Redirect) -> None:
 
 def _target_group(review: Review, path: Path, group: TargetGroup, balancer: LoadBalancer, at: Path) -> None:
     review.vpc((*path, "vpc"), group.vpc)
+    check_group_limits(review, path, group, balancer)
     if group.protocol is not None:
         _protocol_fits(review, (*path, "protocol"), group.protocol, balancer, at)
     if group.health_check is not None:

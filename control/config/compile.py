@@ -41,7 +41,7 @@ from ...proxy.specs import (
     WeightedGroup,
     is_unix,
 )
-from . import models, models_rules
+from . import compile_limits, models, models_rules
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, Settings
 
@@ -58,12 +58,13 @@ def compile_settings(
     state_directory: Path,
     resolve: Callable[[str], Path],
     authorities: Mapping[str, bytes] = MappingProxyType({}),
+    sticky_key: bytes = b"",
 ) -> Settings:
     """`certificates` has every name that a listener or target group uses, `authorities` what each `ca_file` holds.
 
     `resolve` makes a path of the file an absolute one.
     """
-    proxy = _proxy(configuration, certificates, authorities)
+    proxy = replace(_proxy(configuration, certificates, authorities), sticky_key=sticky_key)
     groups = {group.name: group for group in proxy.target_groups}
     dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
     namespaces = configuration.service_discovery.namespaces
@@ -137,6 +138,7 @@ def _listener(
         proxy_protocol=_trusted(listener.proxy_protocol) if listener.proxy_protocol else None,
         request_headers=_header_changes(listener.request_headers),
         response_headers=_header_changes(listener.response_headers),
+        limits=compile_limits.listener_limits(listener.timeouts, listener.limits),
     )
 
 
@@ -187,7 +189,8 @@ def _header_changes(changes: models_rules.HeaderChanges | None) -> HeaderChanges
 
 def _action(action: models.Action) -> Action:
     if action.forward is not None:
-        return Forward(tuple(WeightedGroup(group.target_group, group.weight) for group in action.forward))
+        groups = tuple(WeightedGroup(group.target_group, group.weight) for group in action.forward)
+        return Forward(groups, action.stickiness or 0.0)
     if action.redirect is not None:
         to = action.redirect
         return Redirect(to.status, to.protocol, to.host, to.port, to.path, to.query)
@@ -231,6 +234,9 @@ def _target_group(
         outlier_detection=_outlier_detection(group.outlier_detection) if group.outlier_detection else None,
         proxy_protocol=group.proxy_protocol,
         tls=tls,
+        stickiness=compile_limits.stickiness(group.stickiness) if group.stickiness else None,
+        retries=compile_limits.retries(group.retries),
+        limits=compile_limits.group_limits(group.timeouts, group.limits),
     )
 
 

@@ -13,7 +13,10 @@ from ...dns.specs import InstanceSpec, NamespaceSpec, ServiceSpec
 from ...proxy.specs import (
     CertificateSpec,
     FirewallSpec,
+    GroupLimits,
+    ListenerLimits,
     ListenerSpec,
+    RetrySpec,
     TargetGroupSpec,
     TargetSpec,
 )
@@ -41,6 +44,8 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _value("access log", _access_log(old), _access_log(new))
     yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
     yield from _value("workers", old.workers, new.workers)
+    if old.proxy.sticky_key != new.proxy.sticky_key:
+        yield "stickiness key " + ("changed" if old.proxy.sticky_key and new.proxy.sticky_key else "added or removed")
     yield from _value("state directory", str(old.state_directory), str(new.state_directory))
 
 
@@ -96,6 +101,7 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         if defaults[0] != defaults[1]:
             yield f"default certificate {', '.join(defaults[1]) or 'none'}"
         yield from _firewall(old.firewall, new.firewall)
+        yield from _numbers(old.limits, new.limits)
 
     return _inside(lines())
 
@@ -132,9 +138,30 @@ def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
         if old.health_check != new.health_check:
             verb = "changed" if old.health_check and new.health_check else "added" if new.health_check else "removed"
             yield f"health check {verb}"
+        yield from _value("stickiness", _stickiness(old), _stickiness(new))
+        yield from _numbers(old.retries, new.retries)
+        yield from _numbers(old.limits, new.limits)
         yield from _each("target", old.targets, new.targets, lambda target: target.key, _weighted)
 
     return _inside(lines())
+
+
+def _stickiness(group: TargetGroupSpec) -> str:
+    spec = group.stickiness
+    return f"{spec.kind} {spec.cookie} {seconds_as_text(spec.duration)}" if spec else "none"
+
+
+Numbers = TypeVar("Numbers", ListenerLimits, GroupLimits, RetrySpec)
+
+
+def _numbers(old: Numbers, new: Numbers) -> Iterator[str]:
+    """Field by field, by the specification's own names."""
+    for each in fields(new):
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if each.name == "rates":
+            yield from ["rate limits changed"] if before != after else []
+        else:
+            yield from _value(each.name, before, after)
 
 
 def _weighted(old: TargetSpec | InstanceSpec, new: TargetSpec | InstanceSpec) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...proxy.specs import CertificateSpec, is_unix
 from ...proxy.tls import POLICIES
-from . import certificates
+from . import certificates, sticky_key
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_coverage import check_coverage
 from .check_discovery import check_discovery
@@ -73,11 +73,18 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     files.check_log_directory()
     if not review.mistakes:
         files.make_self_signed(keep=materialize)
+        if materialize:
+            files.read_sticky_key()
     if review.mistakes:
         raise ConfigurationError(review.mistakes)
     check_coverage(review, files.found)
     settings = compile_settings(
-        review.configuration, files.found, files.state_directory, lambda p: directory / p, files.authorities
+        review.configuration,
+        files.found,
+        files.state_directory,
+        lambda p: directory / p,
+        files.authorities,
+        files.sticky_key,
     )
     return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
@@ -93,6 +100,7 @@ class _Files:
         self.found: dict[str, CertificateSpec] = {}
         self.authorities: dict[str, bytes] = {}  # by the file as the configuration names it
         self.files: list[Path] = []
+        self.sticky_key = b""
 
     def read_files(self) -> None:
         entries = self._review.configuration.certificates or ()
@@ -167,6 +175,16 @@ class _Files:
         log = self._review.configuration.access_log
         if log is not None and log.file != "-" and not (parent := (self._directory / log.file).parent).is_dir():
             self._review.mistake(("access_log", "file"), f"there is no directory {parent}: make it, or choose another")
+
+    def read_sticky_key(self) -> None:
+        if not sticky_key.is_needed(self._review.configuration):
+            return
+        try:
+            self.sticky_key = sticky_key.kept_key(self.state_directory)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            message = f"the key of stickiness, {self.state_directory / sticky_key.FILE_NAME}: {reason}"
+            self._review.mistake(("state", "directory"), message)
 
     def make_self_signed(self, *, keep: bool) -> None:
         for index, entry in enumerate(self._review.configuration.certificates or ()):

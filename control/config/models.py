@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
+from .models_limits import GroupLimits, GroupTimeouts, ListenerLimits, ListenerTimeouts, Retries, Stickiness, StickyFor
 from .models_rules import Conditions, HeaderChanges, Transforms
 from .models_security import SecuritySection
 from .scalars import (
@@ -199,6 +200,14 @@ class TargetGroup(Described):
     """Tell targets who the client is by a PROXY protocol header. They must expect it. Left out: none."""
     tls: TargetTls | None = None
     """For HTTPS and TLS. Left out: targets are verified by the system's certificate authorities."""
+    stickiness: Stickiness | None = None
+    """How a client stays with its target. Left out: it does not."""
+    retries: Retries = Retries()
+    """When a request is sent to another target (HTTP and HTTPS)."""
+    timeouts: GroupTimeouts = GroupTimeouts()
+    """How long a target is waited for."""
+    limits: GroupLimits = GroupLimits()
+    """How much a target is given at once."""
     targets: tuple[Target, ...] = ()
     """Who does the work. None: 503 for HTTP, a closed connection for TCP."""
 
@@ -258,6 +267,8 @@ class Action(Model):
     """Send the client elsewhere (HTTP and HTTPS)."""
     fixed_response: FixedResponse | None = None
     """Answer without a target (HTTP and HTTPS)."""
+    stickiness: StickyFor | None = None
+    """With several target groups: how long a client stays with the one it drew (HTTP and HTTPS). Left out: not."""
 
     @model_validator(mode="before")
     @classmethod
@@ -266,7 +277,11 @@ class Action(Model):
             raise ValueError(f"must say what to do: write {{forward: {value}}}")
         kinds = ("forward", "redirect", "fixed_response")
         # A misspelt kind is an unknown key, and that is said better elsewhere.
-        if isinstance(value, dict) and sum(kind in value for kind in kinds) != 1 and value.keys() <= set(kinds):
+        if (
+            isinstance(value, dict)
+            and sum(kind in value for kind in kinds) != 1
+            and value.keys() <= {*kinds, "stickiness"}
+        ):
             raise ValueError("must be exactly one of forward, redirect, fixed_response")
         return value
 
@@ -327,6 +342,10 @@ class Listener(Described):
     """Changes to what targets get, whatever the rule. HTTP and HTTPS only."""
     response_headers: HeaderChanges | None = None
     """Changes to what clients get from targets, redirects and fixed responses. HTTP and HTTPS only."""
+    timeouts: ListenerTimeouts = ListenerTimeouts()
+    """How long a client is waited for."""
+    limits: ListenerLimits = ListenerLimits()
+    """How much a client may ask."""
 
     def certificate_names(self) -> Iterator[str]:
         """In the order of use: the first is the default."""

@@ -24,6 +24,7 @@ LAST_PORT: Final = 65535
 MOST_WORKERS: Final = 512  # as many processors as large machines have
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15})(|B|K|KiB|M|MiB|G|GiB)", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -80,6 +81,46 @@ def _duration(low: float, high: float, *, whole: bool = False) -> Callable[[obje
         return seconds
 
     return check
+
+
+def size_as_text(size: int) -> str:
+    """`65536` as `64KiB`."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def _size(low: int, high: int) -> Callable[[object], int]:
+    factors = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+    def check(value: object) -> int:
+        size = value if type(value) is int else None
+        if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+            size = int(match[1]) * factors[match[2][:1]]
+        if size is None:
+            raise ValueError(f"must be a size such as 64KiB, 1MiB or a number of bytes, not {describe(value)}")
+        if not low <= size <= high:
+            raise ValueError(f"must be from {size_as_text(low)} to {size_as_text(high)}, not {describe(value)}")
+        return size
+
+    return check
+
+
+def _cookie_name(value: object) -> str:
+    """RFC 6265 section 4.1.1: a token. Names that ALB keeps for itself would be taken for ours."""
+    name = _token(value)
+    if re.fullmatch(r"AWSALB(APP|TG).*|AWSALBCORS", name):
+        raise ValueError(f"{name} is the name of another of the load balancer's cookies: choose a name of your own")
+    return name
+
+
+def _statuses(value: object) -> tuple[int, ...]:
+    values: list[object] = value if isinstance(value, list) else [value]
+    statuses = dict.fromkeys(status for status in values if type(status) is int and status in {502, 503, 504})
+    if len(statuses) < len(values):
+        raise ValueError("must be a list of 502, 503 and 504, each at most once, or [] for none")
+    return tuple(statuses)
 
 
 def _text(value: object) -> str:
@@ -370,6 +411,13 @@ def duration(low: float, high: float, *, whole_seconds: bool = False) -> Any:
     )
 
 
+def size(low: int, high: int) -> Any:
+    return (
+        PlainValidator(_size(low, high)),
+        _schema(["string", "integer"], minimum=low, maximum=high, examples=["64KiB", "1MiB", 4096]),
+    )
+
+
 def one_or_more(example: str) -> Any:
     """The pieces of `Annotated[tuple[..., ...], *one_or_more("an example")]`."""
     return BeforeValidator(listed), _schema(
@@ -387,6 +435,10 @@ Name = Annotated[str, PlainValidator(_name), _schema("string", pattern=f"^{_NAME
 HostName = Annotated[str, PlainValidator(_host_name), _schema("string", examples=["app.local"])]
 Label = Annotated[str, PlainValidator(_label), _schema("string", maxLength=63)]
 Token = Annotated[str, PlainValidator(_token), _schema("string")]
+CookieName = Annotated[str, PlainValidator(_cookie_name), _schema("string")]
+GatewayStatuses = Annotated[
+    tuple[int, ...], PlainValidator(_statuses), _schema("array", items={"enum": [502, 503, 504]})
+]
 Address = Annotated[str, PlainValidator(_address), _schema("string", examples=["192.0.2.10", "2001:db8::10"])]
 Place = Annotated[str, PlainValidator(_place), _schema("string", examples=["192.0.2.10", "unix:/run/app.sock"])]
 Cidr = Annotated[Network, PlainValidator(_cidr), _schema("string", examples=["10.0.0.0/16"])]

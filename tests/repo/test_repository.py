@@ -21,7 +21,9 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 
 LONGEST_FILE = 500
 # A file past the limit is asking which table or event wants a room of its own; these have answered.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "control/config/models.py": "the whole document in its own order, as one reads the YAML",
+}
 
 
 def files() -> list[Path]:
