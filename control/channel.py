@@ -35,10 +35,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Answered by None, or by a sentence that says what is in the way. `health` is the whole table."""
+    """Answered by None, or by a sentence that says what is in the way. `health` is the whole table, `addresses` what
+    targets' names resolve to."""
 
     settings: Settings
     health: Mapping[CheckKey, TargetHealth]
+    addresses: Mapping[str, tuple[str, ...]]
     ticket_key: bytes = field(repr=False)
 
 
@@ -61,6 +63,14 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """What targets' names resolve to from now on, and the health of all that is checked then. Not answered."""
+
+    addresses: Mapping[str, tuple[str, ...]]
+    health: Mapping[CheckKey, TargetHealth]
+
+
+@dataclass(frozen=True, slots=True)
 class TicketKey:
     """TLS session tickets are sealed with this from now on. Not answered."""
 
@@ -78,13 +88,18 @@ class ReopenAccessLog:
 
 
 @dataclass(frozen=True, slots=True)
+class WindDown:
+    """Go on serving, but tell clients that their connections end. Not answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Drain and end. The last message is then a Snapshot."""
 
     grace: float
 
 
-Order = Prepare | Commit | Abort | Health | TicketKey | Count | ReopenAccessLog | Stop
+Order = Prepare | Commit | Abort | Health | Addresses | TicketKey | Count | ReopenAccessLog | WindDown | Stop
 
 
 def encode(number: int, message: object) -> bytes:

@@ -71,7 +71,10 @@ def run(
     watch: Annotated[bool, typer.Option(help="Reload when FILE or a certificate named in it changes.")] = True,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Start. SIGHUP or a changed file reloads; SIGTERM drains and stops, a second one stops at once."""
+    """Start. SIGHUP or a changed file reloads, SIGUSR1 opens the access log anew.
+
+    SIGTERM drains and stops, a second one stops at once.
+    """
     from .logs import log_to_stderr
     from .process import run as serve
 
@@ -188,7 +191,7 @@ def _summary(loaded: Loaded) -> str:
     counts = (
         (len(proxy.listeners), "listener"),
         (len(proxy.target_groups), "target group"),
-        (sum(len(group.targets) for group in proxy.target_groups), "target"),
+        (sum(len(group.targets) + len(group.named_targets) for group in proxy.target_groups), "target"),
         (sum(len(namespace.services) for namespace in dns.namespaces), "DNS service"),
     )
     return "no mistakes; " + ", ".join(_counted(count, noun) for count, noun in counts)

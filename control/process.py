@@ -26,6 +26,11 @@ from .runtime import Runtime
 
 log = logging.getLogger("penstock")
 
+# Seconds that ending may take beyond the drain that was asked for. What takes longer hangs: a file system that does
+# not answer a reload's thread, say. HAProxy's hard-stop-after and nginx's worker_shutdown_timeout have no default,
+# and their users find old processes.
+HARD_STOP = 10.0
+
 
 def run(path: str | Path, *, watch: bool = True) -> None:
     """Serve what the file at `path` says until SIGTERM or SIGINT. SIGHUP, or `watch` and a change of it, reload."""
@@ -37,10 +42,12 @@ def run_to_the_end(serving: Coroutine[None, None, None]) -> None:
 
     What is left then is closing the loop, and a KeyboardInterrupt in the middle of that is a traceback. A second signal
     is common: `timeout` sends one to the process and one to its group, as a terminal does with what make started.
+    Closing the loop waits for its threads, and one of them may hang.
     """
 
     async def deaf_in_the_end() -> None:
         await serving
+        asyncio.get_running_loop().call_later(HARD_STOP, os._exit, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
@@ -58,39 +65,54 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
 
     runtime = Runtime(workers=worker_count(loaded.settings.workers))
     reloader = Reloader(path, runtime, loaded, watch=watch)
-    stopping = asyncio.Event()
+    stopping: asyncio.Future[float] = loop.create_future()
 
     def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
+        if stopping.done():
             log.warning("%s again: ending at once", number.name)
             runtime.kill_workers()
             os._exit(128 + number)  # whatever still runs was given its chance
-        log.info("%s: draining", number.name)
-        runtime.phase = "draining"  # /readyz says 503 before anything else happens
-        stopping.set()
+        grace = runtime.wind_down()  # /readyz says 503 before anything else happens
+        if number == signal.SIGINT or not grace:  # a person at a terminal does not wait for probes
+            log.info("%s: draining", number.name)
+            stopping.set_result(0.0)
+        else:
+            log.info("%s: no longer ready, accepting for %g s more", number.name, grace)
+            stopping.set_result(grace)
 
     def reload() -> None:
-        runtime.reopen_access_log()  # logrotate sends this signal when it has moved the file away
+        runtime.reopen_access_log()  # who rotates it with this signal means that too
         reloader.request()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGUSR1, runtime.reopen_access_log)  # what logrotate sends to nginx and to us
     try:
         await runtime.start(loaded.settings)
         spare_the_collector()
         reloading = asyncio.create_task(reloader.run(), name="reloader")
         try:
             (announce or _log)(runtime)
-            await stopping.wait()
+            if grace := await stopping:
+                await asyncio.sleep(grace)
+                log.info("draining")
         finally:
+            hard_stop = loop.call_later(runtime.drain + HARD_STOP, _end_by_force, runtime)
             reloading.cancel()
             await asyncio.gather(reloading, return_exceptions=True)
             await runtime.stop()
+            hard_stop.cancel()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             loop.remove_signal_handler(number)
     log.info("ended")
+
+
+def _end_by_force(runtime: Runtime) -> None:
+    log.error("still not ended %g s after the drain: ending at once", HARD_STOP)
+    runtime.kill_workers()
+    os._exit(128 + signal.SIGTERM)
 
 
 def _log(runtime: Runtime) -> None:

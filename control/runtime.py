@@ -22,10 +22,12 @@ from ..dns.server import DnsServer
 from ..proxy.access_log import AccessLog
 from ..proxy.checks import Checker
 from ..proxy.health import CheckKey, HealthTable
+from ..proxy.resolution import Resolution
 from ..proxy.server import Proxy
 from .admin.server import Admin
 from .change import UNCHANGED, Change, Prepared, prepare_all
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
+from .look_up import DnsLookUp
 from .processors import worker_count
 from .totals import filled, show
 from .workers import Workers
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
     from .config import AccessLogSettings, Settings
 
 log = logging.getLogger("penstock")
+
+# Seconds to go on accepting after SIGTERM, so that whoever sends clients here sees /readyz fail first: three probes of
+# a load balancer that asks every five seconds. Only while somebody does ask; else it would be waiting for nobody.
+GRACE = 15.0
+ASKED_WITHIN = 60.0
 
 Phase = Literal["starting", "ready", "draining", "stopped"]
 Outcome = Literal["applied", "unchanged", "rejected"]
@@ -75,10 +82,13 @@ class Runtime:
         self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing)
         self.dns = DnsReservation() if self.workers else DnsServer(self.health, shared=sharing == "shared")
         self.checker = Checker(self.health, connect_allowed=self._why_denied, rng=random.Random())
+        self.look_up = DnsLookUp()
+        self.resolution = Resolution(self.look_up, self._addresses_changed)
         self.admin = Admin(self)
         self.access_log: AccessLog | None = None
         self.settings: Settings | None = None
         self.phase: Phase = "starting"
+        self.readiness_asked: float | None = None  # when /readyz was asked last, by the monotonic clock
         self.started_at = time.time()
         self.applied_at = 0.0
         self.reloads: dict[Outcome, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
@@ -91,6 +101,11 @@ class Runtime:
     @property
     def ready(self) -> bool:
         return self.phase == "ready" and (self.workers is None or self.workers.serving)
+
+    @property
+    def drain(self) -> float:
+        """Seconds that requests may finish when nothing more is accepted."""
+        return self.settings.drain if self.settings else 0.0
 
     @property
     def bound(self) -> list[tuple[str, int]]:
@@ -112,7 +127,11 @@ class Runtime:
         """Become what `settings` say, or raise CannotApply and be what we were."""
         async with self._changing:
             await self.look()  # a target that is removed drains here for as long as something is in flight there
-            (await self.prepare(settings)).commit()
+            try:
+                await self._find_names(settings)
+                (await self.prepare(settings)).commit()
+            finally:
+                self._follow_names()
             if self.workers is not None:
                 await self.workers.settled()
         count = self.workers.count if self.workers is not None else 1
@@ -142,11 +161,10 @@ class Runtime:
 
         def commit() -> None:
             prepared.commit()
-            if not self._is_worker:
-                self._firewalls = _firewalls_of_checks(self.proxy)
-                self.checker.apply(self.proxy.check_keys() | settings.dns_checks)
             self.settings = settings
             self.applied_at = time.time()
+            if not self._is_worker:
+                self._addresses_changed()
 
         return Change(commit, prepared.abort)
 
@@ -159,18 +177,32 @@ class Runtime:
             assert isinstance(self.dns, DnsReservation)
             self.dns.counters = filled(DnsCounters, total.dns)
 
+    def wind_down(self) -> float:
+        """Say on /readyz that the end is near, and to clients that their connections are: no more than that changes.
+
+        Returns for how many seconds this should last before `stop()`.
+        """
+        self.phase = "draining"
+        self.proxy.wind_down()
+        if self.workers is not None:
+            self.workers.wind_down()
+        if self.settings is not None and self.settings.grace is not None:
+            return self.settings.grace
+        asked = self.readiness_asked
+        return GRACE if asked is not None and time.monotonic() - asked <= ASKED_WITHIN else 0.0
+
     async def stop(self, grace: float | None = None) -> None:
         """Say so on /readyz, close the listeners, let what began end within `grace` (else the settings' drain)."""
         self.phase = "draining"
         async with self._changing:
-            if grace is None:
-                grace = self.settings.drain if self.settings else 0.0
-            await self._close(grace)
+            await self._close(self.drain if grace is None else grace)
 
     async def _close(self, grace: float) -> None:
         """Checks go on while requests drain. The admin address goes last: it is where one sees the others go."""
         parts = [self.proxy, self.dns, self.workers] if self.workers is not None else [self.proxy, self.dns]
         await asyncio.gather(*(part.stop(grace) for part in parts))
+        await self.resolution.stop()
+        await self.look_up.stop()
         await self.checker.stop()
         await self.admin.stop()
         if self.access_log is not None:
@@ -218,6 +250,32 @@ class Runtime:
 
         return Change(commit, abort=lambda: new.close() if new is not None else None)
 
+    async def _find_names(self, settings: Settings) -> None:
+        """Ask for the targets by name that are new, so that they are there when the configuration is in force."""
+        if hosts := _named_hosts(settings):
+            self.look_up.use(settings.resolvers)
+            await self.resolution.add(hosts)
+            if self.workers is not None:
+                self.workers.use_addresses(self.resolution.addresses)
+
+    def _follow_names(self) -> None:
+        """Those of the configuration in force, whichever it has become."""
+        settings = self.settings
+        self.resolution.keep(_named_hosts(settings) if settings else set())
+        if settings:
+            self.look_up.use(settings.resolvers)
+
+    def _addresses_changed(self) -> None:
+        """Targets by name are where their names are now, and it is there that they are checked."""
+        if self.settings is None:
+            return  # the first answers come before the first configuration is in force
+        if addresses := self.resolution.addresses:
+            self.proxy.use_addresses(addresses)
+        self._firewalls = _firewalls_of_checks(self.proxy)
+        self.checker.apply(self.proxy.check_keys() | self.settings.dns_checks)
+        if addresses and self.workers is not None:
+            self.workers.use_addresses(addresses)
+
     def _health_changed(self, keys: frozenset[CheckKey]) -> None:
         self.dns.health_changed(keys)
         if self._is_worker:
@@ -239,6 +297,10 @@ class Runtime:
                 return None
             denial = verdict.reason
         return denial
+
+
+def _named_hosts(settings: Settings) -> set[str]:
+    return {named.host for group in settings.proxy.target_groups for named in group.named_targets}
 
 
 def _firewalls_of_checks(proxy: Proxy) -> dict[CheckKey, set[Firewall]]:

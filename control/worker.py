@@ -20,7 +20,20 @@ from typing import TYPE_CHECKING, cast
 import uvloop
 
 from .change import Prepared
-from .channel import Abort, Channel, Commit, Count, Health, Hello, Prepare, ReopenAccessLog, Stop, TicketKey
+from .channel import (
+    Abort,
+    Addresses,
+    Channel,
+    Commit,
+    Count,
+    Health,
+    Hello,
+    Prepare,
+    ReopenAccessLog,
+    Stop,
+    TicketKey,
+    WindDown,
+)
 from .exits import CannotApply
 from .interpreter import spare_the_collector, switch_threads_fast
 from .logs import LogFormat, log_to_stderr
@@ -60,8 +73,9 @@ class Worker:
         while (received := await channel.receive()) is not None:
             number, order = received
             match order:
-                case Prepare(settings, health, ticket_key):
+                case Prepare(settings, health, addresses, ticket_key):
                     runtime.health.adopt(health, whole=False)
+                    runtime.proxy.use_addresses(addresses)
                     runtime.proxy.use_ticket_key(ticket_key)
                     channel.send(number, await self._prepare(settings))
                 case Commit():
@@ -71,12 +85,17 @@ class Worker:
                     self._abort()
                 case Health(records, whole):
                     runtime.health.adopt(records, whole=whole)
+                case Addresses(addresses, health):
+                    runtime.health.adopt(health, whole=False)
+                    runtime.proxy.use_addresses(addresses)
                 case TicketKey(key):
                     runtime.proxy.use_ticket_key(key)
                 case Count():
                     channel.send(number, self._counted())
                 case ReopenAccessLog():
                     runtime.reopen_access_log()
+                case WindDown():
+                    runtime.wind_down()
                 case Stop(grace) if not self._stop.done():
                     self._stop.set_result(grace)
 

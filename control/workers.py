@@ -23,6 +23,7 @@ from ..proxy.session_tickets import KEY_BYTES, ROTATION
 from .change import Change, Prepared
 from .channel import (
     Abort,
+    Addresses,
     Channel,
     Commit,
     Count,
@@ -33,6 +34,7 @@ from .channel import (
     ReopenAccessLog,
     Stop,
     TicketKey,
+    WindDown,
     encode,
 )
 from .exits import CannotApply
@@ -211,8 +213,9 @@ class Workers:
         self._settings: Settings | None = None
         self._keepers: list[asyncio.Task[None]] = []
         self._committing: list[asyncio.Future[Any]] = []
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._ticket_key = secrets.token_bytes(KEY_BYTES)
-        self._stopping = False
+        self._winding_down = self._stopping = False
         self._changing = asyncio.Lock()  # held from prepare to commit or abort, and while one is replaced
         health.subscribe(self._health_changed)
 
@@ -281,7 +284,7 @@ class Workers:
         return [problem for problem in said if isinstance(problem, str)]
 
     def _whole(self, settings: Settings) -> Prepare:
-        return Prepare(settings, dict(self._health.view), self._ticket_key)
+        return Prepare(settings, dict(self._health.view), self._addresses, self._ticket_key)
 
     async def _rotate_ticket_key(self) -> None:
         while True:
@@ -291,6 +294,8 @@ class Workers:
 
     def _commit(self, worker: Worker) -> asyncio.Future[Any]:
         worker.serving = True
+        if self._winding_down:
+            worker.tell(WindDown())
         return worker.ask(Commit())
 
     def _abort(self, workers: Iterable[Worker]) -> None:
@@ -306,8 +311,18 @@ class Workers:
     def _health_changed(self, keys: frozenset[CheckKey]) -> None:
         self._tell_all(Health({key: self._health.view[key] for key in keys}, whole=False))
 
+    def use_addresses(self, addresses: dict[str, tuple[str, ...]]) -> None:
+        """What targets' names resolve to from now on."""
+        self._addresses = addresses
+        self._tell_all(Addresses(addresses, dict(self._health.view)))
+
     def reopen_access_log(self) -> None:
         self._tell_all(ReopenAccessLog())
+
+    def wind_down(self) -> None:
+        """Have all tell their clients that connections end, those that are started from now on too."""
+        self._winding_down = True
+        self._tell_all(WindDown())
 
     def _tell_all(self, order: Order) -> None:
         frame = encode(0, order)

@@ -6,6 +6,7 @@ Starts the quickstart if nothing answers on its admin address, and ends it again
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def quickstart() -> Iterator[None]:
             time.sleep(0.1)
         yield
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait()
 
 

@@ -57,6 +57,7 @@ class AccessRecord:
     host: bytes = b""
     user_agent: bytes = b""
     request_id: bytes = b""
+    connection_id: str = ""  # the same in all records of one client connection
     rule: str = ""  # CompiledRule.label
     action: Literal["", "forward", "redirect", "fixed-response"] = ""
     target_group: str = ""
@@ -138,12 +139,13 @@ def _request_line(record: AccessRecord) -> bytes:
 
 
 _ALB_LINE = (
-    b'%b %b %b %b %b %b %b %b %b %b %d %d "%b" "%b" %b %b %b "%b" "%b" "%b" %b %b "%b" "%b" "%b" "%b" "%b" "%b" "%b"\n'
+    b'%b %b %b %b %b %b %b %b %b %b %d %d "%b" "%b" %b %b %b "%b" "%b" "%b" %b %b '
+    b'"%b" "%b" "%b" "%b" "%b" "%b" "%b" %b\n'
 )
 
 
 def alb_line(record: AccessRecord) -> bytes:
-    """The 29 fields of ALB's access log in its order; a denied connection's rule stands as its error reason."""
+    """The 30 fields of ALB's access log in its order; a denied connection's rule stands as its error reason."""
     target = _bare(record.target)
     target_status = b"%d" % record.target_status if record.target_status else b"-"
     return _ALB_LINE % (
@@ -176,6 +178,7 @@ def alb_line(record: AccessRecord) -> bytes:
         target_status,
         _quoted(record.classification),
         _quoted(record.classification_reason),
+        _bare(record.connection_id),
     )
 
 
@@ -219,6 +222,8 @@ def json_line(record: AccessRecord) -> bytes:
         line += b',"uri":"%b"' % _quote_json(record.uri)
     if record.request_id:
         line += b',"request_id":"%b"' % _quote_json(record.request_id)
+    if record.connection_id:
+        line += _json_fields(("connection_id", record.connection_id))
     line += _json_route(record.rule, record.action, record.target_group, record.target)
     if record.target_status:
         line += b',"target_status":%d,"request_time":%.6f,"target_time":%.6f,"response_time":%.6f' % (

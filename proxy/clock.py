@@ -10,10 +10,11 @@ from email.utils import formatdate
 
 
 class Clock:
-    __slots__ = ("date", "now")
+    __slots__ = ("date", "now", "second")
 
     def __init__(self) -> None:
         self.now = 0.0  # seconds, monotonic
+        self.second = 0  # since the epoch
         self.date = b""  # for the Date field of our own answers (RFC 9110 6.6.1)
         self.tick()
 
@@ -23,4 +24,5 @@ class Clock:
 
     def tick(self) -> None:
         self.now = time.monotonic()
-        self.date = formatdate(usegmt=True).encode()
+        self.second = int(time.time())
+        self.date = formatdate(self.second, usegmt=True).encode()

@@ -51,6 +51,7 @@ class Exchange:
         "_replay",
         "_started",
         "_wait",
+        "connection_id",
         "deadline",
         "denied_by",
         "group",
@@ -84,11 +85,12 @@ class Exchange:
         self.peer: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
         self.tls = NO_TLS
+        self.connection_id = ""  # while there is an access log and a tracer
         self.deadline = 0.0
         self.persist = True  # another request may follow on the client's connection
         self.head: RequestHead | None = None
         self.method = self.uri = b""
-        self.request_id = b""
+        self.request_id = b""  # by the listener's tracer, if it has one
         self.http10 = False
         self.simple = False  # HTTP/1.1, the connection stays, not HEAD: `ResponseHead.whole` fits
         self.trailers_wanted = False  # the client takes fields after the body
@@ -435,7 +437,7 @@ class Exchange:
     def _forget(self) -> None:
         """Nothing of the request before this one is true of it."""
         self.head = None
-        self.method = self.uri = b""
+        self.method = self.uri = self.request_id = b""
         self.target = self.route = self.group = None
         self.reason = self.denied_by = ""
         self.status = self.target_status = self.received = self.sent = 0

@@ -26,9 +26,11 @@ from .http_fields import (
     MAX_REQUEST_LINE,
     PLAIN,
     TOKEN,
+    TRACE,
     UPGRADE,
     BadMessage,
     HeadLimits,
+    Line,
     LineMemo,
     check_coding,
     is_token,
@@ -77,6 +79,9 @@ _requests = LineMemo(
         b"x-amzn-mtls-clientcert-leaf": DROP,
         b"expect": EXPECT,
         b"upgrade": UPGRADE,
+        b"x-amzn-trace-id": TRACE,
+        b"x-request-id": TRACE,
+        b"traceparent": TRACE,
     }
 )
 _responses = LineMemo(
@@ -97,10 +102,11 @@ class RequestHead:
 
     `forward` ends inside the X-Forwarded-For line: the caller adds the client. `host` is in lower case and without
     port, empty in HTTP/1.0 without Host. `length` is the body's, CHUNKED, or 0 for none. `persist` says that the
-    client keeps its connection: by default in HTTP/1.1, when it asks for it in HTTP/1.0.
+    client keeps its connection: by default in HTTP/1.1, when it asks for it in HTTP/1.0. `traces` are the lines that
+    name the request already.
     """
 
-    __slots__ = ("_block", "expect_continue", "forward", "host", "length", "persist", "websocket")
+    __slots__ = ("_block", "expect_continue", "forward", "host", "length", "persist", "traces", "websocket")
 
     def __init__(
         self,
@@ -111,6 +117,7 @@ class RequestHead:
         persist: bool = True,
         expect_continue: bool = False,
         websocket: bool = False,
+        traces: Sequence[Line] = (),
     ) -> None:
         self._block = block
         self.forward = forward
@@ -119,6 +126,7 @@ class RequestHead:
         self.persist = persist
         self.expect_continue = expect_continue
         self.websocket = websocket
+        self.traces = traces
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """All values of the field `name` (lower case), in order. Looked for when asked: most requests never are."""
@@ -163,7 +171,8 @@ def parse_request(block: bytes, *, http10: bool = False, limits: HeadLimits = HE
         raise BadMessage(431, "head_too_long")
     known = _requests.known.get
     forward: list[bytes] = []
-    special: list[tuple[int, bytes, bytes]] = []
+    special: list[Line] = []
+    traces: Sequence[Line] = ()
     host = b""  # a Host that is empty is refused, so this says that there is none
     for line in split_lines(block, limits.fields):
         meaning = known(line) or _requests.learn(line, limits.field)
@@ -173,17 +182,21 @@ def parse_request(block: bytes, *, http10: bool = False, limits: HeadLimits = HE
         elif kind == HOST and not host:
             host = meaning[2]
             forward.append(line)
+        elif kind == TRACE:
+            traces = [*traces, meaning]
+            forward.append(line)
         else:
             special.append(meaning)
     if host and not special:  # nothing in it concerns us: the block goes on as it came
-        return RequestHead(block, block + b"X-Forwarded-For: ", host, persist=not http10)
-    return _parse_special(block, forward, special, host, http10=http10, limits=limits)
+        return RequestHead(block, block + b"X-Forwarded-For: ", host, persist=not http10, traces=traces)
+    return _parse_special(block, forward, special, traces, host, http10=http10, limits=limits)
 
 
 def _parse_special(
     block: bytes,
     forward: list[bytes],
-    special: list[tuple[int, bytes, bytes]],
+    special: list[Line],
+    traces: Sequence[Line],
     host: bytes,
     *,
     http10: bool,
@@ -239,6 +252,7 @@ def _parse_special(
         persist=b"close" not in connection and (not http10 or b"keep-alive" in connection),
         expect_continue=expect_continue,
         websocket=websocket,
+        traces=traces,
     )
 
 

@@ -57,6 +57,7 @@ class Http2Session(asyncio.Protocol):
         "_period",
         "_pumping",
         "_resets",
+        "connection_id",
         "deadline",
         "frames",
         "full",
@@ -67,6 +68,7 @@ class Http2Session(asyncio.Protocol):
         "streams",
         "tail",
         "tls",
+        "tracer",
         "transport",
     )
 
@@ -79,6 +81,8 @@ class Http2Session(asyncio.Protocol):
         self.local: tuple[str, int] = ("", 0)
         self.tls = NO_TLS
         self.tail = b""
+        self.tracer = listener.tracer  # the connection's, whatever a reload changes: its tail begins what this ends
+        self.connection_id = ""
         self.deadline = 0.0
         self.full = False  # the client reads slower than we write
         self.going = False  # GOAWAY was said: no new streams
@@ -98,7 +102,11 @@ class Http2Session(asyncio.Protocol):
             self.local = transport.get_extra_info("sockname")[:2]
         if listener.secure:
             self.tls = tls_facts(transport)
-        self.tail = listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
+        tracer = self.tracer
+        tail = listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
+        self.tail = tail if tracer is None else tail[:-2] + tracer.line
+        if tracer is not None and listener.access_log is not None:
+            self.connection_id = tracer.connection_id()
         self.deadline = listener.clock.now + limits.head_timeout
         listener.connections.add(self)
         codes = h2.settings.SettingCodes

@@ -56,6 +56,7 @@ class Http2Stream(Exchange):
         self.peer = session.peer
         self.local = session.local
         self.tls = session.tls
+        self.connection_id = session.connection_id
         self.deadline = session.listener.clock.now + session.listener.limits.idle_timeout
         self.websocket = False
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
@@ -94,13 +95,17 @@ class Http2Stream(Exchange):
         self._ended = ended
         self._length = head.length
         self.sending = not ended and not request.websocket
+        forward, tail, tracer = head.forward, self.session.tail, self.session.tracer
+        if tracer is not None:
+            forward, self.request_id, named = tracer.stamp(head)
+            tail += named
         plan = listener.plan
         route = self.route = plan.only_route or self._choose(plan, head)
         group = self.group = route.group or self._draw(route)
         if group is None:
             self._answer_ourselves()
             return
-        uri, forward = self.uri, head.forward
+        uri = self.uri
         if route.edits is not None:
             try:
                 uri, forward = route.edits.request(uri, forward)
@@ -110,7 +115,7 @@ class Http2Stream(Exchange):
         target = self._pick_for_client(group) if group.heeds_client else group.pick()
         self.target = target
         self.deadline = listener.clock.now + self._patience(group)
-        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, self.session.tail)
+        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, tail)
         self._replay = None if self.sending else message
         if target is None:
             self._fail(503, "no_target")

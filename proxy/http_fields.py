@@ -50,8 +50,8 @@ class BadMessage(Exception):
         self.reason = reason
 
 
-# What a field is to us. PLAIN is forwarded as it came.
-PLAIN, HOST, LENGTH, CODING, CONNECTION, DROP, FORWARDED_FOR, EXPECT, UPGRADE, KEEP_ALIVE = range(10)
+# What a field is to us. PLAIN is forwarded as it came, and so is TRACE, unless the listener names requests anew.
+PLAIN, HOST, LENGTH, CODING, CONNECTION, DROP, FORWARDED_FOR, EXPECT, UPGRADE, KEEP_ALIVE, TRACE = range(11)
 
 # Connection may name fields to remove, but not these: a client must not strip what we or the target rely on
 # (Traefik CVE-2024-45410).

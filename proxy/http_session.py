@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class HttpSession(HttpClient):
-    __slots__ = ("_guard", "_tail", "full", "left", "reader")
+    __slots__ = ("_guard", "_tail", "_tracer", "full", "left", "reader")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
@@ -45,11 +45,16 @@ class HttpSession(HttpClient):
         self.full = False  # the client reads slower than the target answers
         self._tail = b""
         self._guard: HostGuard | None = None
+        self._tracer = listener.tracer  # the connection's, whatever a reload changes: its tail begins what this ends
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._tail = self.listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
+        tail = self.listener.forwarded_tail(self.peer[0], self.local[1], self.tls.client_fields)
         self._guard = self.tls.guard
+        tracer = self._tracer
+        self._tail = tail if tracer is None else tail[:-2] + tracer.line
+        if tracer is not None and self.listener.access_log is not None:
+            self.connection_id = tracer.connection_id()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.release(self)
@@ -112,6 +117,12 @@ class HttpSession(HttpClient):
             self.request_time = self.target_time = -1.0
         self.persist = head.persist and not listener.draining
         self.simple = self.persist and not self.http10 and self.method != b"HEAD"
+        tracer = self._tracer
+        if tracer is None:
+            forward, tail = head.forward, self._tail
+        else:
+            forward, self.request_id, named = tracer.stamp(head)
+            tail = self._tail + named
         plan = listener.plan
         route = self.route = plan.only_route or self._choose(plan, head)
         group = self.group = route.group or self._draw(route)
@@ -123,16 +134,16 @@ class HttpSession(HttpClient):
         self.target = target
         self.deadline = listener.clock.now + group.response_timeout
         if route.edits is None:
-            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, head.forward, self._tail)
+            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, forward, tail)
         else:
             try:
-                uri, forward = route.edits.request(self.uri, head.forward)
+                uri, forward = route.edits.request(self.uri, forward)
             except RewriteError:
                 self.target = None
                 self._keep_rest(data, end + 2)
                 self._fail(500, "rewrite_failed")  # as on ALB
                 return
-            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, self._tail)
+            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, tail)
         if head.length:
             message = self._begin_body(head, message, data, end + 2)
         else:

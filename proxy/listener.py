@@ -7,6 +7,7 @@ session or a relay. The listener keeps what its connections share: plan, counter
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -38,6 +39,7 @@ from .sharing import Sharing
 from .specs import FixedResponse, ListenerLimits, ListenerSpec
 from .tcp_session import TcpSession
 from .tls import FAILURES
+from .tracing import Tracer
 from .upstream import MEMO
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class Listener:
         "rng",
         "secure",
         "spec",
+        "tracer",
     )
 
     def __init__(self, spec: ListenerSpec, clock: Clock, rng: random.Random, access_log: AccessLog | None) -> None:
@@ -125,6 +128,7 @@ class Listener:
         self.plan: Plan
         self.firewall: Firewall
         self.context: ServerContext | None = None
+        self.tracer: Tracer | None = None
 
     async def bind(self, predecessor: Listener | None = None, sharing: Sharing = "alone") -> None:
         """Take the address, or a predecessor's socket, without accepting yet.
@@ -166,6 +170,10 @@ class Listener:
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"
         self.proxies = None if spec.proxy_protocol is None else TrustedProxies(spec.proxy_protocol)
+        if spec.tracing is None or (spec.tracing.request_id is None and spec.tracing.traceparent == "pass"):
+            self.tracer = None
+        elif self.tracer is None or self.tracer.spec != spec.tracing:
+            self.tracer = Tracer(spec.tracing, os.urandom(8).hex().encode(), self.clock.second)
         self._use_limits(spec.limits)
 
     def _use_limits(self, limits: ListenerLimits) -> None:
@@ -370,6 +378,8 @@ class Listener:
         self.access_log.add(connection_record(self, session, duration))
 
     def sweep(self, now: float) -> None:
+        if self.tracer is not None:
+            self.tracer.tick(self.clock.second)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.expire()
         elapsed, self._swept_at = now - self._swept_at, now

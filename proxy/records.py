@@ -84,6 +84,8 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         version=b"HTTP/1.0" if session.http10 else b"HTTP/1.1",
         host=head.host if head is not None else b"",
         user_agent=head.user_agent if head is not None else b"",
+        request_id=session.request_id,
+        connection_id=session.connection_id,
         rule=route.label if route is not None else ("default" if group is not None else ""),
         action=_action(action, forwarded=group is not None),
         target_group=group.name if group is not None else "",

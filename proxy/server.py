@@ -24,7 +24,7 @@ from .plan import Plan
 from .recent import Recent, Served
 from .sharing import Sharing
 from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec, TargetSpec
-from .targets import TargetGroup, check_key, check_keys, context_for
+from .targets import TargetGroup, check_key, check_keys, context_for, resolved
 from .tls import ServerContext, certificates_for, server_context
 from .udp_session import UdpListener
 
@@ -56,6 +56,7 @@ class Proxy:
         self.spec = ProxySpec()
         self.recent = Recent()
         self._own_key = secrets.token_bytes(32)  # for stickiness, where the specification brings no key
+        self._addresses: Mapping[str, tuple[str, ...]] = {}  # of targets that are named
         self._health = health
         self._access_log = access_log
         self._rng = random.Random(seed)
@@ -181,9 +182,17 @@ class Proxy:
         )
         return decide(served.asked, around), served
 
+    def use_addresses(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        """The names of targets resolve to these from now on: new addresses join their groups, others drain."""
+        self._addresses = dict(addresses)
+        for spec in self.spec.target_groups:
+            group = self.groups[spec.name]
+            if spec.named_targets and (now_spec := resolved(spec, addresses)) != group.spec:
+                group.apply(now_spec, group.firewall, self.clock.now)
+
     def check_keys(self) -> set[CheckKey]:
         """What has to be probed for the specification in force."""
-        return check_keys(self.spec.target_groups)
+        return check_keys(resolved(group, self._addresses) for group in self.spec.target_groups)
 
     def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, AnyListener]) -> None:
         now = self.clock.now
@@ -195,7 +204,12 @@ class Proxy:
             group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
             firewall = group_firewalls.get(group_spec.name)
             transport = transport_of(group_spec)
-            group.apply(group_spec, None if firewall is None else firewalls[firewall, transport], now, sticky_key)
+            group.apply(
+                resolved(group_spec, self._addresses),
+                None if firewall is None else firewalls[firewall, transport],
+                now,
+                sticky_key,
+            )
             group.check_firewall = None if firewall is None else firewalls[firewall, "tcp"]
             groups[group_spec.name] = group
         for group in self.groups.values():
@@ -273,6 +287,11 @@ class Proxy:
 
     def _all_listeners(self) -> list[AnyListener]:
         return [*self.listeners.values(), *self._closing]
+
+    def wind_down(self) -> None:
+        """Go on accepting, but tell clients with each answer that their connection ends: they come back elsewhere."""
+        for listener in self.listeners.values():
+            listener.draining = True
 
     async def stop(self, drain: float) -> None:
         """Accept nothing more, let what is under way end for up to `drain` seconds, then cut the rest."""

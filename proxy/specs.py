@@ -182,6 +182,16 @@ class TargetSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedTargetSpec:
+    """A target by DNS name: one target for each address that the name resolves to, for as long as it does."""
+
+    host: str  # in lower case, without the final dot
+    port: int
+    weight: int = 1  # of each address
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OutlierSpec:
     """When a target is left out for the requests that it failed, whatever its health check says. Envoy's defaults."""
 
@@ -213,6 +223,7 @@ class TargetGroupSpec:
     stickiness: StickinessSpec | None = None
     retries: RetrySpec = RetrySpec()
     limits: GroupLimits = GroupLimits()
+    named_targets: tuple[NamedTargetSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +395,18 @@ class TrustedProxiesSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSpec:
+    """What requests are called on their way to targets and in the log.
+
+    ALB's field by default: `Root=1-...`, or `Self=1-...` before the Root that a client brought. An X-Request-Id that a
+    client brought is kept. `traceparent` is passed on as it came, or begun where there is none.
+    """
+
+    request_id: Literal["X-Amzn-Trace-Id", "X-Request-Id"] | None = "X-Amzn-Trace-Id"
+    traceparent: Literal["pass", "begin"] = "pass"
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSpec:
     """A listener on a unix socket has the socket's path as its `address`, and port 0."""
 
@@ -402,6 +425,7 @@ class ListenerSpec:
     request_headers: HeaderChanges = UNCHANGED
     response_headers: HeaderChanges = UNCHANGED
     limits: ListenerLimits = ListenerLimits()
+    tracing: TracingSpec | None = None  # None: requests are not named
 
     @property
     def key(self) -> str:

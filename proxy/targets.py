@@ -12,7 +12,8 @@ import random
 import ssl
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -360,6 +361,18 @@ def _zone_factors(live: list[Target], candidates: list[Target]) -> tuple[int, in
     near = sum(target.weight for target in candidates if target.is_near)
     far = sum(target.weight for target in candidates) - near
     return zone_factors(near, sum(target.weight for target in live if target.is_near), far)
+
+
+def resolved(spec: TargetGroupSpec, addresses: Mapping[str, tuple[str, ...]]) -> TargetGroupSpec:
+    """The group with a target for each address of its names. What is listed twice is one target, the first."""
+    if not spec.named_targets:
+        return spec
+    targets = {target.key: target for target in spec.targets}
+    for named in spec.named_targets:
+        for ip in addresses.get(named.host, ()):
+            target = TargetSpec(ip, named.port, named.weight, named.zone)
+            targets.setdefault(target.key, target)
+    return replace(spec, targets=tuple(targets.values()))
 
 
 def check_key(group: TargetGroupSpec, target: TargetSpec) -> CheckKey | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -110,6 +111,7 @@ def application(runtime: Runtime) -> web.Application:
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
+        runtime.readiness_asked = time.monotonic()
         if runtime.ready:
             return web.Response(text="ready\n")
         return web.Response(status=503, text=f"{runtime.phase}\n")

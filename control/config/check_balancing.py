@@ -49,6 +49,8 @@ def _load_balancer(review: Review, path: Path, balancer: LoadBalancer, owners: d
         review.reference((*path, "security_groups", index), name, review.security_groups, "security group")
     for key, names in (("subnets", balancer.subnets), ("security_groups", balancer.security_groups)):
         review.unique((((*path, key, i), name) for i, name in enumerate(names)), "{} is named")
+    if balancer.type == "network" and "tracing" in balancer.model_fields_set and review.sound((*path, "type")):
+        review.mistake((*path, "tracing"), "a load balancer of type network reads no requests: leave it out")
     for index, listener in enumerate(balancer.listeners):
         _listener(review, (*path, "listeners", index), listener, balancer, path, owners)
     for index, group in enumerate(balancer.target_groups):
@@ -223,15 +225,21 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
     for index, target in enumerate(group.targets):
         place = (*path, "targets", index)
         review.zone((*place, "zone"), target.zone)
+        if target.ip is None and target.host is None and review.sound((*place, "ip"), (*place, "host")):
+            review.mistake((*place, "ip"), "is missing: a target has an ip, or a host to be resolved", at_key=True)
+        if target.ip is not None and target.host is not None:
+            review.mistake((*place, "host"), "stands beside an ip: leave one of the two out")
         port = target.port or group.port
-        if is_unix(target.ip):
+        if target.ip is not None and is_unix(target.ip):
             if review.sound((*place, "ip")):
                 places.append(((*place, "ip"), host_port(target.ip, 0)))
         elif port is None:
             if review.sound((*place, "port"), (*path, "port")):
                 review.mistake((*place, "port"), "is missing, and the target group has none to lend", at_key=True)
         elif review.sound((*place, "port"), (*path, "port")):
-            places.append(((*place, "ip"), host_port(target.ip, port)))
+            for key, where in (("ip", target.ip), ("host", target.host)):
+                if where is not None:
+                    places.append(((*place, key), host_port(where, port)))
     review.unique(places, "the target {} is listed")
     check_target_connections(review, path, group)
 

@@ -60,7 +60,7 @@ def check_target_connections(review: Review, path: Path, group: TargetGroup) -> 
         review.mistake((*path, "proxy_protocol"), message)
     has_unix = False
     for index, target in enumerate(group.targets):
-        if not is_unix(target.ip):
+        if target.ip is None or not is_unix(target.ip):
             continue
         has_unix = True
         place = (*path, "targets", index)

@@ -68,9 +68,16 @@ def _service(review: Review, path: Path, service: Service) -> None:
         review.reference((*path, "target_group"), service.target_group, review.target_groups, "target group")
         for _, balancer in review.load_balancers():
             for group in balancer.target_groups:
-                if group.name == service.target_group and any(is_unix(target.ip) for target in group.targets):
+                if group.name == service.target_group and any(
+                    target.ip and is_unix(target.ip) for target in group.targets
+                ):
                     message = f"{group.name} has targets on unix sockets, which have no address to answer"
                     review.mistake((*path, "target_group"), message)
+        groups = (group for _, balancer in review.load_balancers() for group in balancer.target_groups)
+        named = {group.name for group in groups if any(target.host is not None for target in group.targets)}
+        if service.target_group in named:
+            message = f"{service.target_group} has targets by name: instances of a service are addresses, list them"
+            review.mistake((*path, "target_group"), message)
         for key in ("instances", "health_check"):
             if key in service.model_fields_set:
                 review.mistake(

@@ -28,6 +28,7 @@ from ...proxy.specs import (
     HeaderChanges,
     HealthCheckSpec,
     ListenerSpec,
+    NamedTargetSpec,
     OutlierSpec,
     ProxySpec,
     Redirect,
@@ -37,6 +38,7 @@ from ...proxy.specs import (
     TargetProtocol,
     TargetSpec,
     TargetTlsSpec,
+    TracingSpec,
     TrustedProxiesSpec,
     WeightedGroup,
     is_unix,
@@ -80,6 +82,8 @@ def compile_settings(
         access_log=AccessLogSettings(_log_path(log.file, resolve), log.format) if log else None,
         state_directory=state_directory,
         drain=configuration.shutdown.drain,
+        grace=configuration.shutdown.grace,
+        resolvers=configuration.resolution.resolvers,
         workers=configuration.workers,
     )
 
@@ -107,7 +111,7 @@ def _proxy(
         )
         zone = zone_of(balancer, configuration.network)
         groups += (
-            _target_group(group, balancer, zone, _target_tls(group.tls, certificates, authorities))
+            _target_group(group, balancer, zone, _target_tls(group, certificates, authorities))
             for group in balancer.target_groups
         )
         group_firewalls += ((group.name, firewall) for group in balancer.target_groups)
@@ -139,6 +143,7 @@ def _listener(
         request_headers=_header_changes(listener.request_headers),
         response_headers=_header_changes(listener.response_headers),
         limits=compile_limits.listener_limits(listener.timeouts, listener.limits),
+        tracing=_tracing(balancer),
     )
 
 
@@ -152,6 +157,13 @@ def _client_certificates(
     if asked is None or asked.mode == "off":
         return None
     return ClientCertificatesSpec(asked.mode, b"" if asked.ca_file is None else authorities[asked.ca_file])
+
+
+def _tracing(balancer: models.LoadBalancer) -> TracingSpec | None:
+    if balancer.type == "network":
+        return None
+    name = balancer.tracing.request_id
+    return TracingSpec(None if name == "none" else name, balancer.tracing.traceparent)
 
 
 def compile_rule(rule: models.Rule) -> RuleSpec:
@@ -222,6 +234,12 @@ def _target_group(
                 target.ip, 0 if is_unix(target.ip) else target.port or group.port or 0, target.weight, target.zone
             )
             for target in group.targets
+            if target.ip is not None
+        ),
+        named_targets=tuple(
+            NamedTargetSpec(target.host, target.port or group.port or 0, target.weight, target.zone)
+            for target in group.targets
+            if target.host is not None
         ),
         deregistration_delay=group.deregistration_delay,
         hash_key=group.hash_key,
@@ -250,14 +268,17 @@ def _outlier_detection(detection: models.OutlierDetection) -> OutlierSpec:
 
 
 def _target_tls(
-    tls: models.TargetTls | None, certificates: Mapping[str, CertificateSpec], authorities: Mapping[str, bytes]
+    group: models.TargetGroup, certificates: Mapping[str, CertificateSpec], authorities: Mapping[str, bytes]
 ) -> TargetTlsSpec:
+    tls, hosts = group.tls, {target.host for target in group.targets}
+    # Targets of one name have certificates for it, hardly ones for the addresses that it happens to have today.
+    own_name = hosts.pop() if len(hosts) == 1 else None
     if tls is None:
-        return TargetTlsSpec()
+        return TargetTlsSpec(server_name=own_name)
     return TargetTlsSpec(
         verify=tls.verify,
         ca_pem=None if tls.ca_file is None else authorities[tls.ca_file],
-        server_name=tls.server_name,
+        server_name=tls.server_name or own_name,
         certificate=None if tls.client_certificate is None else certificates[tls.client_certificate],
     )
 

@@ -16,6 +16,7 @@ from ...proxy.specs import (
     GroupLimits,
     ListenerLimits,
     ListenerSpec,
+    NamedTargetSpec,
     RetrySpec,
     TargetGroupSpec,
     TargetSpec,
@@ -42,6 +43,8 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _value("DNS forwards to", _endpoints(old.dns.resolvers), _endpoints(new.dns.resolvers))
     yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
     yield from _value("access log", _access_log(old), _access_log(new))
+    yield from _value("targets are resolved by", _resolvers(old), _resolvers(new))
+    yield from _value("shutdown grace", _grace(old), _grace(new))
     yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
     yield from _value("workers", old.workers, new.workers)
     if old.proxy.sticky_key != new.proxy.sticky_key:
@@ -100,6 +103,8 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         defaults = [[spec.name for spec in listener.certificates[:1]] for listener in (old, new)]
         if defaults[0] != defaults[1]:
             yield f"default certificate {', '.join(defaults[1]) or 'none'}"
+        if old.tracing != new.tracing:
+            yield "tracing changed"
         yield from _firewall(old.firewall, new.firewall)
         yield from _numbers(old.limits, new.limits)
 
@@ -142,6 +147,13 @@ def _target_group(old: TargetGroupSpec, new: TargetGroupSpec) -> Iterator[str]:
         yield from _numbers(old.retries, new.retries)
         yield from _numbers(old.limits, new.limits)
         yield from _each("target", old.targets, new.targets, lambda target: target.key, _weighted)
+        yield from _each(
+            "target",
+            old.named_targets,
+            new.named_targets,
+            lambda target: host_port(target.host, target.port),
+            _weighted,
+        )
 
     return _inside(lines())
 
@@ -164,7 +176,9 @@ def _numbers(old: Numbers, new: Numbers) -> Iterator[str]:
             yield from _value(each.name, before, after)
 
 
-def _weighted(old: TargetSpec | InstanceSpec, new: TargetSpec | InstanceSpec) -> Iterator[str]:
+def _weighted(
+    old: TargetSpec | NamedTargetSpec | InstanceSpec, new: TargetSpec | NamedTargetSpec | InstanceSpec
+) -> Iterator[str]:
     if old.weight != new.weight:
         yield f": weight {new.weight}, was {old.weight}"
     others = (field.name for field in fields(new) if field.name != "weight")
@@ -196,6 +210,14 @@ def _records(service: ServiceSpec) -> str:
 
 def _endpoints(endpoints: Iterable[Endpoint | None]) -> str:
     return ", ".join(host_port(*endpoint) for endpoint in endpoints if endpoint is not None) or "nowhere"
+
+
+def _resolvers(settings: Settings) -> str:
+    return _endpoints(settings.resolvers) if settings.resolvers else "/etc/resolv.conf"
+
+
+def _grace(settings: Settings) -> str:
+    return "as needed" if settings.grace is None else seconds_as_text(settings.grace)
 
 
 def _access_log(settings: Settings) -> str:

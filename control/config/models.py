@@ -124,8 +124,10 @@ class HealthCheck(Described):
 
 
 class Target(Described):
-    ip: Place
-    """Where it is; unix:/run/app.sock is a socket on this machine, which has no port."""
+    ip: Place | None = None
+    """Where it is; unix:/run/app.sock is a socket on this machine, without a port. Exactly one of `ip` and `host`."""
+    host: HostName | None = None
+    """Its DNS name: each address is a target, resolved again when the TTL is over; those that leave drain."""
     port: Port | None = None
     """Left out: the group's port."""
     weight: TargetWeight = 1
@@ -151,7 +153,7 @@ class TargetTls(Described):
     ca_file: Text | None = None
     """PEM: who may sign their certificates. Left out: the system's certificate authorities."""
     server_name: HostName | None = None
-    """The name that their certificates are for, sent as SNI. Left out: each target's address."""
+    """The name their certificates are for, sent as SNI. Left out: a target's host, or its address."""
     client_certificate: Name | None = None
     """The certificate that targets are shown when they ask for one."""
 
@@ -354,6 +356,13 @@ class Listener(Described):
         yield from (name for name in self.certificates if name != self.certificate)
 
 
+class Tracing(Described):
+    request_id: Literal["X-Amzn-Trace-Id", "X-Request-Id", "none"] = "X-Amzn-Trace-Id"
+    """The field that names each request to its target and in the log. ALB's, or the one that most proxies use; none."""
+    traceparent: Literal["pass", "begin"] = "pass"
+    """W3C Trace Context: passed on as it came, or begun for requests that bring none."""
+
+
 class LoadBalancer(Described):
     name: Name
     """For logs and metrics."""
@@ -373,6 +382,8 @@ class LoadBalancer(Described):
     """Where clients connect."""
     target_groups: tuple[TargetGroup, ...] = ()
     """Who does the work."""
+    tracing: Tracing = Tracing()
+    """What requests are called (type application)."""
 
 
 class Certificate(Described):
@@ -472,8 +483,15 @@ class StateSection(Described):
 
 
 class ShutdownSection(Described):
+    grace: Annotated[float, *duration(0, HOUR)] | None = None
+    """How long to go on accepting after SIGTERM, while /readyz says 503. Left out: 15s if somebody asks /readyz."""
     drain: Annotated[float, *duration(0, HOUR)] = 30.0
-    """How long requests may finish after SIGTERM; what Kubernetes grants by default."""
+    """How long requests may finish then; what Kubernetes grants by default, so grant more where there is a grace."""
+
+
+class ResolutionSection(Described):
+    resolvers: DnsEndpoints = ()
+    """Who is asked for the names of targets. Left out: those of /etc/resolv.conf."""
 
 
 class Configuration(Described):
@@ -495,6 +513,8 @@ class Configuration(Described):
     """The admin API. Left out: none."""
     access_log: AccessLogSection | None = None
     """One line per request or connection. Left out: none."""
+    resolution: ResolutionSection = ResolutionSection()
+    """How targets by DNS name are found."""
     state: StateSection = StateSection()
     """What is kept on disk."""
     shutdown: ShutdownSection = ShutdownSection()

@@ -26,5 +26,7 @@ class Settings:
     admin: Endpoint | None
     access_log: AccessLogSettings | None
     state_directory: Path
-    drain: float  # seconds that requests may finish after SIGTERM
+    drain: float  # seconds that requests may finish when nothing more is accepted
+    resolvers: tuple[Endpoint, ...] = ()  # for the names of targets; none: the machine's own
+    grace: float | None = None  # seconds before that, from SIGTERM on; None: as it is needed
     workers: int | Literal["auto"] = 1

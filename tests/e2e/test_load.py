@@ -32,6 +32,7 @@ certificates: [{{name: dev, self_signed: [localhost]}}]
 security: {{security_groups: {{web-sg: {{ingress: [{{port: all, protocol: tcp, source: 127.0.0.0/8}}]}}}}}}
 admin: {{listen: "{admin}"}}
 access_log: {{file: access.log}}
+shutdown: {{grace: 0s}}
 """)
     return file, port, admin
 

@@ -128,6 +128,27 @@ def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
         assert soft == hard
 
 
+def test_a_moved_access_log_is_begun_anew(tmp_path: Path) -> None:
+    """As logrotate does it: move the file, send SIGUSR1, and no line is lost or written twice."""
+    ports, origin = Ports(), Origin(*[response(b"hello")] * 3)
+    with serving(origin):
+        file = configured(tmp_path, ports, origin.port)
+        file.write_text(file.read_text() + "\naccess_log: {file: access.log, format: alb}\n")
+        log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+        with PenstockProcess(file, admin=f"127.0.0.1:{ports.admin}") as running:
+            fetch(ports.http, "/before")
+            log.rename(moved)
+            running.signal(signal.SIGUSR1)
+            while not log.exists():
+                time.sleep(0.01)
+            fetch(ports.http, "/after")
+        assert [line.split()[13] for line in moved.read_text().splitlines()] == [
+            f"http://127.0.0.1:{ports.http}/before"
+        ]
+        assert [line.split()[13] for line in log.read_text().splitlines()] == [f"http://127.0.0.1:{ports.http}/after"]
+        assert "Root=1-" in log.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_a_slow_request_finish(tmp_path: Path, number: signal.Signals) -> None:
     ports, gate = Ports(), Gate()

@@ -25,6 +25,7 @@ def text(
     extra: str = "",
     group: str = "",
     drain: str = "1s",
+    grace: str = "0s",
 ) -> str:
     """One HTTP listener, one target group with `targets` on loopback, and its name in DNS."""
     listed = ", ".join(f"{{ip: 127.0.0.1, port: {port}, weight: {weight}}}" for port in targets)
@@ -40,7 +41,7 @@ service_discovery:
   namespaces: [{{name: services, ttl: 5s, services: [{{name: web, target_group: tg-web}}]}}]
 dns: {{listen: "127.0.0.1:{ports.dns}"}}
 admin: {{listen: "127.0.0.1:{ports.admin}"}}
-shutdown: {{drain: {drain}}}
+shutdown: {{grace: {grace}, drain: {drain}}}
 {extra}
 """
 

@@ -24,7 +24,7 @@ class PenstockProcess:
     """`with PenstockProcess(config, admin="127.0.0.1:9900") as penstock:` is ready when the block begins.
 
     It runs in the folder of `config`, so that relative paths in it and beside it stay there. Leaving the block sends
-    SIGTERM and asserts a clean end: exit code 0, and no traceback or warning in what it printed. Pass
+    SIGINT, which knows no grace, and asserts a clean end: exit code 0, no traceback or warning in what it printed. Pass
     `arguments=["demo"]` and no `config` to start something other than `penstock run FILE`.
     """
 
@@ -128,14 +128,14 @@ class PenstockProcess:
         process = self._running
         try:
             if process.poll() is None:
-                process.terminate()
+                process.send_signal(signal.SIGINT)
                 try:
                     process.wait(self._stop_seconds)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
                     raise AssertionError(
-                        f"still running {self._stop_seconds:g} s after SIGTERM\n{self.output()}"
+                        f"still running {self._stop_seconds:g} s after SIGINT\n{self.output()}"
                     ) from None
             return process.returncode, self.output()
         finally:

@@ -17,6 +17,7 @@ from penstock.proxy.specs import (
     Forward,
     HealthCheckSpec,
     ListenerSpec,
+    NamedTargetSpec,
     NetworkAclSpec,
     OutlierSpec,
     Peers,
@@ -27,6 +28,7 @@ from penstock.proxy.specs import (
     SecurityRuleSpec,
     TargetGroupSpec,
     TargetSpec,
+    TracingSpec,
     WeightedGroup,
 )
 from support.loaded import settings
@@ -63,6 +65,7 @@ def test_a_listener_and_its_rules() -> None:
             RuleSpec(20, Conditions(path=("/old/*",)), Redirect(301, port="443", path="/new/#{path}")),
             RuleSpec(40, Conditions(path=("/teapot",), method=("GET",)), FixedResponse(418, body="no coffee\n")),
         ),
+        tracing=TracingSpec(),
     )  # fmt: skip
 
 
@@ -76,6 +79,51 @@ def test_certificates_are_in_the_order_of_use() -> None:
     """).proxy.listeners
     assert [certificate.name for certificate in listener.certificates] == ["b", "a", "c"]
     assert listener.ssl_policy == "TLS-1-3"
+
+
+def test_targets_by_name_stand_beside_the_others() -> None:
+    found = settings("""
+    load_balancer:
+      name: lb
+      target_groups:
+        - name: tg
+          port: 8080
+          targets: [{host: App.example.org., weight: 3}, {ip: 192.0.2.1}, {host: b.example.org, port: 81, zone: a}]
+    resolution: {resolvers: [192.0.2.53, "[2001:db8::53]:5353"]}
+    """)
+    [group] = found.proxy.target_groups
+    assert group.targets == (TargetSpec("192.0.2.1", 8080),)
+    assert group.named_targets == (
+        NamedTargetSpec("app.example.org", 8080, 3),
+        NamedTargetSpec("b.example.org", 81, zone="a"),
+    )
+    assert found.resolvers == (("192.0.2.53", 53), ("2001:db8::53", 5353))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("{}", TracingSpec("X-Amzn-Trace-Id", "pass")),
+        ("{request_id: X-Request-Id}", TracingSpec("X-Request-Id", "pass")),
+        ("{request_id: none, traceparent: begin}", TracingSpec(None, "begin")),
+    ],
+)
+def test_what_requests_are_called(written: str, meant: TracingSpec) -> None:
+    [listener] = settings(f"""
+    load_balancer:
+      name: lb
+      tracing: {written}
+      listeners: [{{port: 8080, protocol: HTTP}}]
+      target_groups: [{{name: tg}}]
+    """).proxy.listeners
+    assert listener.tracing == meant
+
+
+def test_relayed_connections_are_not_named() -> None:
+    [listener] = settings("""
+    load_balancer: {name: lb, type: network, listeners: [{port: 8080, protocol: TCP}], target_groups: [{name: tg}]}
+    """).proxy.listeners
+    assert listener.tracing is None
 
 
 def test_a_target_group() -> None:
@@ -330,13 +378,14 @@ def test_the_process() -> None:
     admin: {}
     access_log: {file: "-", format: alb}
     state: {directory: /var/lib/penstock}
-    shutdown: {drain: 500ms}
+    shutdown: {grace: 5s, drain: 500ms}
     workers: 4
     """)
     assert found.admin == ("127.0.0.1", 9900)
     assert found.access_log == AccessLogSettings("/dev/stdout", "alb")
     assert str(found.state_directory) == "/var/lib/penstock"
     assert found.drain == 0.5
+    assert found.grace == 5.0
     assert found.workers == 4
     assert settings("{workers: auto}").workers == "auto"
 

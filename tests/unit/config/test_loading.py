@@ -119,6 +119,7 @@ def test_a_mistake_in_one_object_hides_none_in_another() -> None:
         "load_balancer.listeners[1].default_action.forward",
         "load_balancer.listeners[2].port",
         "load_balancer.listeners[2].default_action.forward[0].weight",
+        "load_balancer.target_groups[0].targets[0].port",
         "load_balancer.target_groups[0].targets[0].ip",
         "load_balancer.target_groups[0].targets[2].ip",
     ]

@@ -13,7 +13,6 @@ from penstock.control.admin.client import NoAnswerError, get_status
 from penstock.control.admin.metrics import CODE_CLASSES
 from penstock.control.runtime import ReloadResult, Runtime
 from penstock.proxy.counters import DURATION_BUCKETS
-from penstock.proxy.http_session import HttpSession
 from support import Exchange, Origin, response, run
 from support.configuration import Ports, settings, text
 
@@ -289,27 +288,25 @@ def test_status_of_somebody_else(answer: bytes) -> None:
     run(main() if answer.startswith(b"HTTP") else closed())
 
 
-def test_a_recent_request_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def named(session: HttpSession, data: bytes, end: int) -> None:
-        session.request_id = b"name-1"
-        begin(session, data, end)
-
-    begin = HttpSession._begin
-    monkeypatch.setattr(HttpSession, "_begin", named)
-
+def test_a_recent_request_is_explained(tmp_path: Path) -> None:
     async def main() -> None:
         async with Origin(response()) as origin:
             ports = Ports()
             runtime = Runtime()
             await runtime.start(settings(text(ports, origin.port), tmp_path))
-            await healthy(runtime)
-            await ask(ports.http, "GET /x")
-            status, _, body = await ask(ports.admin, "GET /explain/name-1")
-            report = json.loads(body)
-            assert (status, report["asked"], report["rule"]) == (200, "GET a/x", "default")
-            assert report["shares"][0]["candidates"][0]["picked"] is True
-            assert report["outcome"]["target"] == f"127.0.0.1:{origin.port}"
-            assert report["outcome"]["status"] == 200
-            await runtime.stop()
+            try:
+                await healthy(runtime)
+                await ask(ports.http, "GET /x")
+                asked = next(request for request in origin.requests if request.target == b"/x")
+                name = asked.value(b"X-Amzn-Trace-Id")
+                assert name is not None
+                status, _, body = await ask(ports.admin, f"GET /explain/{name.decode()}")
+                report = json.loads(body)
+                assert (status, report["asked"], report["rule"]) == (200, "GET a/x", "default")
+                assert report["shares"][0]["candidates"][0]["picked"] is True
+                assert report["outcome"]["target"] == f"127.0.0.1:{origin.port}"
+                assert report["outcome"]["status"] == 200
+            finally:
+                await runtime.stop()
 
     run(main())

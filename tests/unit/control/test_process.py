@@ -25,6 +25,24 @@ run_to_the_end(work())
 print("ended")
 """
 
+# A thread that never ends, as one that reads from a file server which is gone.
+HANGING_THREAD = """
+import asyncio, threading
+from penstock.control import process
+
+process.HARD_STOP = 0.1
+
+async def work():
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+
+process.run_to_the_end(work())
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING_THREAD], capture_output=True, timeout=30, check=False, cwd="/")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
 
 def test_a_signal_while_the_loop_closes_is_no_traceback() -> None:
     done = subprocess.run(

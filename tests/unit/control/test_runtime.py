@@ -211,6 +211,34 @@ def test_a_listener_cannot_take_its_own_port_everywhere_and_says_so(tmp_path: Pa
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("written", "asked", "grace"),
+    [
+        ("", True, 15.0),
+        ("", False, 0.0),
+        ("grace: 0s, ", True, 0.0),
+        ("grace: 3s, ", False, 3.0),
+    ],
+)
+def test_the_grace_is_for_those_who_watch(tmp_path: Path, written: str, asked: bool, grace: float) -> None:
+    async def main() -> None:
+        ports = Ports()
+        async with Origin(*[response(b"hello")] * 2) as origin:
+            source = text(ports, origin.port).replace("grace: 0s, ", written)
+            async with running(source, tmp_path) as runtime:
+                if asked:
+                    assert await get(ports.admin, "/readyz") == (200, b"ready\n")
+                assert runtime.wind_down() == grace
+                assert await get(ports.admin, "/readyz") == (503, b"draining\n")
+                assert await get(ports.http) == (200, b"hello")  # still accepted
+                if asked:
+                    assert runtime.readiness_asked is not None
+                    runtime.readiness_asked -= 61.0
+                    assert runtime.wind_down() == (0.0 if not written else grace)
+
+    run(main())
+
+
 def test_stop_waits_no_longer_than_the_drain(tmp_path: Path) -> None:
     async def main() -> None:
         ports = Ports()

@@ -43,7 +43,12 @@ UNHEALTHY = TargetHealth("unhealthy", "Target.Timeout", "Request timed out.", 2.
 def test_messages_arrive_as_they_were_sent_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "LARGE", 1000)  # the settings are unpickled on a thread, the others are not
     wanted = settings(text(Ports(), 9, extra="access_log: {file: a.log}"), tmp_path)
-    sent = [Hello("1.0"), Prepare(wanted, {KEY: HEALTHY}, b"key"), Commit(), Health({KEY: UNHEALTHY}, whole=True)]
+    sent = [
+        Hello("1.0"),
+        Prepare(wanted, {KEY: HEALTHY}, {"app.example.org": ("192.0.2.1",)}, b"key"),
+        Commit(),
+        Health({KEY: UNHEALTHY}, whole=True),
+    ]
 
     async def main() -> None:
         ours, theirs = socket.socketpair()

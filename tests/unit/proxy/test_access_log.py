@@ -38,6 +38,7 @@ HTTP = AccessRecord(
     host=b"www.example.com",
     user_agent=b"curl/7.46.0",
     request_id=b"Root=1-58337262-36d228ad5d99923122bbe354",
+    connection_id="TID_6789",
     rule="default",
     action="forward",
     target_group="my-targets",
@@ -63,7 +64,7 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366 "
             '"GET http://www.example.com:80/ HTTP/1.1" "curl/7.46.0" - - my-targets '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "-" "-" '
-            '0 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-"\n',
+            '0 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789\n',
         ),
         (
             replace(
@@ -75,7 +76,7 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 10.0.0.1:80 0.086 0.048 0.037 200 200 34 366 "
             '"GET https://www.example.com:443/ HTTP/1.1" "curl/7.46.0" ECDHE-RSA-AES128-GCM-SHA256 TLSv1.2 my-targets '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "www.example.com" "cert-123" '
-            '1 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-"\n',
+            '1 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789\n',
         ),
         (
             replace(
@@ -86,19 +87,19 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 - -1 -1 -1 301 - 34 366 "
             '"GET http://www.example.com:80/ HTTP/1.1" "curl/7.46.0" - - - '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "-" "-" '
-            '20 2018-07-02T22:22:48.364000Z "redirect" "https://example.com/" "-" "-" "-" "-" "-"\n',
+            '20 2018-07-02T22:22:48.364000Z "redirect" "https://example.com/" "-" "-" "-" "-" "-" TID_6789\n',
         ),
         (
             DENIED,
             "https 2018-07-02T22:22:48.364000Z app-lb [2001:db8::9]:51234 - -1 -1 -1 - - 0 0 "
             '"- - -" "-" - - - "-" "-" "-" - 2018-07-02T22:22:48.364000Z "-" "-" "denied:acl:app-acl/inbound/*" '
-            '"-" "-" "-" "-"\n',
+            '"-" "-" "-" "-" -\n',
         ),
         (
             RELAYED,
             "tls 2018-07-02T22:22:48.369000Z net-lb 203.0.113.9:51341 10.0.0.1:5432 -1 -1 -1 - - 98 246 "
             '"- - -" "-" TLS_AES_128_GCM_SHA256 TLSv1.3 tg-db "-" "db.example.org" "cert-123" - '
-            '2018-07-02T22:22:48.364000Z "-" "-" "-" "10.0.0.1:5432" "-" "-" "-"\n',
+            '2018-07-02T22:22:48.364000Z "-" "-" "-" "10.0.0.1:5432" "-" "-" "-" -\n',
         ),
     ],
     ids=["http", "https", "redirect", "denied", "tls"],
@@ -139,6 +140,7 @@ def test_json_of_a_request() -> None:
         "user_agent": "curl/7.46.0",
         "uri": "/",
         "request_id": "Root=1-58337262-36d228ad5d99923122bbe354",
+        "connection_id": "TID_6789",
         "rule": "default",
         "action": "forward",
         "target_group": "my-targets",
@@ -178,7 +180,7 @@ def test_json_leaves_out_what_does_not_apply() -> None:
 
 BYTES_FIELDS = [field.name for field in fields(AccessRecord) if field.type == "bytes"]
 TEXT_FIELDS = [field.name for field in fields(AccessRecord) if field.type == "str"]
-ALB_FIELDS = re.compile(rb"(?:[^ \"]+|\"[^\"]*\")(?: (?:[^ \"]+|\"[^\"]*\")){28}\n")
+ALB_FIELDS = re.compile(rb"(?:[^ \"]+|\"[^\"]*\")(?: (?:[^ \"]+|\"[^\"]*\")){29}\n")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

@@ -1,0 +1,173 @@
+"""A target group of one DNS name, while the name moves, its resolver fails, and the name is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from penstock.control.runtime import Runtime
+from penstock.proxy import names
+from support import Exchange, Origin, free_port, response, run
+from support.configuration import settings
+from support.dns_net import resolving
+
+HOST = "app.example.org"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MIN_TTL", "RETRY"):
+        monkeypatch.setattr(names, name, 0.02)
+
+
+class Zone:
+    """What the resolver says at the moment: addresses, or the code of a failure."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.says: tuple[str, ...] | str = addresses
+
+    def script(self, query: dns.message.Message, _: str) -> Iterable[bytes]:
+        reply = dns.message.make_response(query)
+        if isinstance(self.says, str):
+            reply.set_rcode(dns.rcode.from_text(self.says))
+        elif query.question[0].rdtype == dns.rdatatype.A:
+            reply.answer = [dns.rrset.from_text(f"{HOST}.", 0, "IN", "A", *self.says)] if self.says else []
+        yield reply.to_wire()
+
+
+async def get(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    try:
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return answer.split(b" ", 2)[1] + b" " + answer.partition(b"\r\n\r\n")[2]
+
+
+async def until_answered(port: int, wanted: bytes) -> None:
+    async with asyncio.timeout(10):
+        while await get(port) != wanted:
+            await asyncio.sleep(0.01)
+
+
+def test_it_goes_where_the_name_goes_and_stays_when_nobody_knows(tmp_path: Path) -> None:
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            await release.wait()
+            exchange.writer.write(response(b"from one, at last"))
+
+        async with Origin(response(b"one"), slow) as one:
+            async with Origin(response(b"two"), address="127.0.0.2", port=one.port) as two:
+                zone, port = Zone("127.0.0.1"), free_port()
+                async with resolving(zone.script) as resolver:
+                    runtime = Runtime()
+                    await runtime.start(settings(source(port, one.port, resolver.address), tmp_path))
+                    try:
+                        assert await get(port) == b"200 one", "it is resolved before the first client comes"
+                        under_way = asyncio.create_task(get(port))
+                        while len(one.requests) < 2:
+                            await asyncio.sleep(0.01)
+
+                        zone.says = ("127.0.0.2",)
+                        while runtime.resolution.addresses != {HOST: zone.says}:
+                            await asyncio.sleep(0.01)
+                        assert await get(port) == b"200 two"
+                        moved_away, here = runtime.proxy.groups["tg"].targets[::-1]
+                        assert (moved_away.key, moved_away.draining) == (f"127.0.0.1:{one.port}", True)
+                        assert (here.key, here.draining) == (f"127.0.0.2:{two.port}", False)
+                        release.set()
+                        assert await under_way == b"200 from one, at last"
+
+                        for failure in ("SERVFAIL", "REFUSED", ()):
+                            zone.says = failure
+                            asked = len(resolver.asked)
+                            while len(resolver.asked) < asked + 6:
+                                await asyncio.sleep(0.01)
+                            assert await get(port) == b"200 two"
+                        zone.says = "NXDOMAIN"
+                        await until_answered(port, b"503 503 Service Unavailable\n")
+                        zone.says = ("127.0.0.2",)
+                        await until_answered(port, b"200 two")
+                    finally:
+                        await runtime.stop()
+            assert len(one.requests) == 2
+
+    run(main())
+
+
+def test_its_addresses_are_checked_and_a_reload_keeps_what_is_known_of_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Origin(response(b"one")) as one:
+            zone, port = Zone("127.0.0.1", "127.0.0.2"), free_port()
+            async with resolving(zone.script) as resolver:
+                runtime = Runtime()
+                check = "health_check: {interval: 100ms, unhealthy_threshold: 1}"
+                text = source(port, one.port, resolver.address).replace("targets:", f"{check}, targets:")
+                await runtime.start(settings(text, tmp_path))
+                try:
+
+                    def states() -> dict[str, str]:
+                        return {key.ip: record.state for key, record in runtime.health.view.items()}
+
+                    async with asyncio.timeout(10):
+                        while states() != {"127.0.0.1": "healthy", "127.0.0.2": "unhealthy"}:
+                            await asyncio.sleep(0.01)
+                    before = {target.key: target for target in runtime.proxy.groups["tg"].targets}
+                    await runtime.apply(settings(text.replace("name: lb,", "name: other,"), tmp_path))
+                    assert {target.key: target for target in runtime.proxy.groups["tg"].targets} == before
+                    assert [await get(port) for _ in range(3)] == [b"200 one"] * 3
+
+                    zone.says = "SERVFAIL"
+                    without = text.replace(f"host: {HOST}", "ip: 127.0.0.1")
+                    await runtime.apply(settings(without, tmp_path))
+                    asked = len(resolver.asked)
+                    assert await get(port) == b"200 one"
+                    assert not runtime.resolution.addresses
+                    await asyncio.sleep(0.1)
+                    assert len(resolver.asked) == asked, "a name that left the file is not asked for any more"
+                finally:
+                    await runtime.stop()
+
+    run(main())
+
+
+def test_workers_go_where_their_supervisor_found_the_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        zone, port = Zone("127.0.0.1"), free_port()
+        async with (
+            Origin(response(b"one")) as one,
+            Origin(response(b"two"), address="127.0.0.2", port=one.port),
+            resolving(zone.script) as resolver,
+        ):
+            runtime = Runtime(workers=2)
+            check = "health_check: {interval: 100ms, healthy_threshold: 1}"
+            text = source(port, one.port, resolver.address).replace("targets:", f"{check}, targets:")
+            await runtime.start(settings(text, tmp_path))
+            try:
+                assert {await get(port) for _ in range(8)} == {b"200 one"}
+                zone.says = ("127.0.0.2",)
+                async with asyncio.timeout(10):
+                    while {await get(port) for _ in range(8)} != {b"200 two"}:
+                        await asyncio.sleep(0.01)
+            finally:
+                await runtime.stop()
+
+    run(main())
+
+
+def source(port: int, target: int, resolver: tuple[str, int]) -> str:
+    return f"""\
+load_balancer: {{name: lb, listeners: [{{port: {port}, address: 127.0.0.1, protocol: HTTP}}],
+  target_groups: [{{name: tg, port: {target}, targets: [{{host: {HOST}}}]}}]}}
+resolution: {{resolvers: "{resolver[0]}:{resolver[1]}"}}
+shutdown: {{drain: 1s}}
+"""
