@@ -188,7 +188,9 @@ class Proxy:
         for spec in self.spec.target_groups:
             group = self.groups[spec.name]
             if spec.named_targets and (now_spec := resolved(spec, addresses)) != group.spec:
-                group.apply(now_spec, group.firewall, self.clock.now)
+                of_checks = group.check_firewall
+                group.apply(now_spec, group.firewall, self.clock.now, self.spec.sticky_key or self._own_key)
+                group.check_firewall = of_checks  # probes of UDP targets are TCP, which other rules allow
 
     def check_keys(self) -> set[CheckKey]:
         """What has to be probed for the specification in force."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -13,7 +14,9 @@ import pytest
 
 from penstock.control.runtime import Runtime
 from penstock.proxy import names
+from penstock.proxy.specs import NamedTargetSpec, StickinessSpec
 from support import Exchange, Origin, free_port, response, run
+from support.balancer import balancing
 from support.configuration import settings
 from support.dns_net import resolving
 
@@ -171,3 +174,25 @@ load_balancer: {{name: lb, listeners: [{{port: {port}, address: 127.0.0.1, proto
 resolution: {{resolvers: "{resolver[0]}:{resolver[1]}"}}
 shutdown: {{drain: 1s}}
 """
+
+
+def test_clients_stay_where_their_cookies_say_when_a_name_moves() -> None:
+    """The group is settled anew with each change of addresses, and its cookies are signed as they were before."""
+
+    async def main() -> None:
+        async with Origin(*[response(b"one")] * 2) as one, balancing(one.port) as balancer:
+            named = NamedTargetSpec(HOST, one.port)
+            sticky = StickinessSpec("lb_cookie")
+            (group,) = balancer.spec.target_groups
+            spec = replace(
+                balancer.spec, target_groups=(replace(group, targets=(), named_targets=(named,), stickiness=sticky),)
+            )
+            balancer.proxy.use_addresses({HOST: ("127.0.0.1",)})
+            (await balancer.proxy.prepare(spec)).commit()
+            signed = balancer.group().sticky
+            assert signed is not None
+            balancer.proxy.use_addresses({HOST: ("127.0.0.1", "127.0.0.2")})
+            assert [target.spec.ip for target in balancer.group().targets] == ["127.0.0.1", "127.0.0.2"]
+            assert balancer.group().sticky is signed
+
+    run(main())

@@ -81,6 +81,23 @@ def test_certificates_are_in_the_order_of_use() -> None:
     assert listener.ssl_policy == "TLS-1-3"
 
 
+@pytest.mark.parametrize(
+    ("targets", "tls", "name"),
+    [
+        ("[{host: app.example.org}]", "", "app.example.org"),
+        ("[{host: app.example.org}]", "tls: {verify: false}, ", "app.example.org"),
+        ("[{host: app.example.org}]", "tls: {server_name: b.example.org}, ", "b.example.org"),
+        ("[{host: app.example.org}, {ip: 192.0.2.1}]", "", None),
+        ("[{host: app.example.org}, {host: b.example.org}]", "", None),
+        ("[{ip: 192.0.2.1}]", "", None),
+    ],
+)
+def test_targets_of_one_name_prove_that_they_are_it(targets: str, tls: str, name: str | None) -> None:
+    group = f"{{name: tg, protocol: HTTPS, port: 443, {tls}health_check: {{}}, targets: {targets}}}"
+    [found] = settings(f"load_balancer: {{name: lb, target_groups: [{group}]}}").proxy.target_groups
+    assert found.tls.server_name == name
+
+
 def test_targets_by_name_stand_beside_the_others() -> None:
     found = settings("""
     load_balancer:
