@@ -166,9 +166,10 @@ def test_a_killed_worker_is_replaced_and_the_others_keep_serving(tmp_path: Path)
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", printed)
     assert errors is not None, printed
     connect, read, write, _ = map(int, errors.groups())
-    assert (connect, write) == (0, 0), printed
-    # Its connections ended with it, and no others did; some of those opened again may have waited in its queue.
-    assert 0 < read < 128, printed
+    assert connect == 0, printed
+    # Its connections ended with it, as their clients found out when they next read or wrote, and no others did; some of
+    # those opened again may have waited in its queue.
+    assert 0 < read + write < 128, printed
 
 
 def test_a_change_reaches_all_workers_or_none(tmp_path: Path) -> None:
