@@ -185,12 +185,31 @@ class Proxy:
     def use_addresses(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         """The names of targets resolve to these from now on: new addresses join their groups, others drain."""
         self._addresses = dict(addresses)
+        firewalls = dict(self.spec.group_firewalls)
         for spec in self.spec.target_groups:
             group = self.groups[spec.name]
-            if spec.named_targets and (now_spec := resolved(spec, addresses)) != group.spec:
-                of_checks = group.check_firewall
-                group.apply(now_spec, group.firewall, self.clock.now, self.spec.sticky_key or self._own_key)
-                group.check_firewall = of_checks  # probes of UDP targets are TCP, which other rules allow
+            if spec.named_targets and resolved(spec, addresses) != group.spec:
+                self._form(group, spec, firewalls.get(spec.name), self.spec.sticky_key or self._own_key)
+        self._index_checks()
+
+    def _form(
+        self, group: TargetGroup, spec: TargetGroupSpec, firewall: FirewallSpec | None, sticky_key: bytes
+    ) -> None:
+        """The group becomes what `spec` says, at the addresses that its names have now."""
+        known = self._known_firewalls
+        group.apply(
+            resolved(spec, self._addresses),
+            None if firewall is None else known[firewall, transport_of(spec)],
+            self.clock.now,
+            sticky_key,
+        )
+        group.check_firewall = None if firewall is None else known[firewall, "tcp"]  # probes of UDP targets are TCP
+
+    def _index_checks(self) -> None:
+        self._groups_by_check = defaultdict(list)
+        for group in self.groups.values():
+            for key in check_keys((group.spec,)):
+                self._groups_by_check[key].append(group)
 
     def check_keys(self) -> set[CheckKey]:
         """What has to be probed for the specification in force."""
@@ -204,24 +223,13 @@ class Proxy:
         groups: dict[str, TargetGroup] = {}
         for group_spec in spec.target_groups:
             group = self.groups.pop(group_spec.name, None) or TargetGroup(group_spec, self._health, self._rng)
-            firewall = group_firewalls.get(group_spec.name)
-            transport = transport_of(group_spec)
-            group.apply(
-                resolved(group_spec, self._addresses),
-                None if firewall is None else firewalls[firewall, transport],
-                now,
-                sticky_key,
-            )
-            group.check_firewall = None if firewall is None else firewalls[firewall, "tcp"]
+            self._form(group, group_spec, group_firewalls.get(group_spec.name), sticky_key)
             groups[group_spec.name] = group
         for group in self.groups.values():
             group.retire(now)
             self._retired.append(group)
         self.groups = groups
-        self._groups_by_check = defaultdict(list)
-        for group in groups.values():
-            for key in check_keys((group.spec,)):
-                self._groups_by_check[key].append(group)
+        self._index_checks()
 
         listeners: dict[str, AnyListener] = {}
         for listener_spec in spec.listeners:

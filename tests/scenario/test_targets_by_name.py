@@ -14,7 +14,8 @@ import pytest
 
 from penstock.control.runtime import Runtime
 from penstock.proxy import names
-from penstock.proxy.specs import NamedTargetSpec, StickinessSpec
+from penstock.proxy.health import HealthTable
+from penstock.proxy.specs import HealthCheckSpec, NamedTargetSpec, StickinessSpec
 from support import Exchange, Origin, free_port, response, run
 from support.balancer import balancing
 from support.configuration import settings
@@ -194,5 +195,21 @@ def test_clients_stay_where_their_cookies_say_when_a_name_moves() -> None:
             balancer.proxy.use_addresses({HOST: ("127.0.0.1", "127.0.0.2")})
             assert [target.spec.ip for target in balancer.group().targets] == ["127.0.0.1", "127.0.0.2"]
             assert balancer.group().sticky is signed
+
+    run(main())
+
+
+def test_the_health_of_an_address_that_came_later_is_heeded() -> None:
+    async def main() -> None:
+        table, check = HealthTable(), HealthCheckSpec()
+        group = {"named_targets": (NamedTargetSpec(HOST, 9001),), "health_check": check}
+        async with balancing(group=group, table=table) as balancer:
+            balancer.proxy.use_addresses({HOST: ("192.0.2.1",)})
+            balancer.proxy.use_addresses({HOST: ("192.0.2.1", "192.0.2.2")})
+            keys = sorted(balancer.proxy.check_keys(), key=lambda key: key.ip)
+            table.track(keys, 0.0)
+            table.observe(keys[1], True, "", "", 1.0)
+            await asyncio.sleep(0.05)
+            assert {balancer.group().pick().spec.ip for _ in range(4)} == {"192.0.2.2"}
 
     run(main())
