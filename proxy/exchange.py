@@ -252,7 +252,9 @@ class Exchange:
         if not (target.idle and self._may_reuse(target.idle[-1])):  # type: ignore[arg-type]
             self._connect(target, message)
             return
-        upstream: Upstream = target.idle.pop()  # type: ignore[assignment]  # only Upstreams are kept idle
+        self._send_over(target.idle.pop(), target, message)  # type: ignore[arg-type]  # only Upstreams are kept idle
+
+    def _send_over(self, upstream: Upstream, target: Target, message: bytes) -> None:
         self.upstream = upstream
         upstream.session = self
         upstream.transport.write(message)
@@ -311,12 +313,7 @@ class Exchange:
         if upstream is None:
             self._fail(status, reason)
             return
-        self.upstream = upstream
-        upstream.session = self
-        upstream.transport.write(message)
-        target.counters.requests += 1
-        target.counters.bytes_out += len(message)
-        self.request_time = perf_counter() - self._started
+        self._send_over(upstream, target, message)
         self._send_ahead(upstream)
         self._let_on()
         self.deadline = self.listener.clock.now + self._patience(group)
@@ -433,6 +430,20 @@ class Exchange:
         if self.upstream is not None:
             upstream, self.upstream = self.upstream, None
             upstream.let_go()
+
+    def _time_out(self, *, held_back: bool, stalled: bool) -> None:
+        """The deadline has passed: the client's fault where it reads nothing (`stalled`) or its body is awaited, else
+        the target's. A client that is held back cannot send."""
+        waits_for_client = self.sending and not held_back
+        self._give_up()
+        if stalled:
+            self._abort("client_stalled")
+        elif self._began:
+            self._abort("body_timeout" if waits_for_client else "target_timeout")
+        elif waits_for_client:
+            self._fail(408, "body_timeout")
+        else:
+            self._fail(504, "target_timeout")
 
     def _forget(self) -> None:
         """Nothing of the request before this one is true of it."""

@@ -425,17 +425,7 @@ class Http2Stream(Exchange):
             if self._relay.deadline <= self.listener.clock.now:
                 self._relay.expire()
             return
-        waits_for_client = self.sending and not self.held
-        stalled = bool(self._body)
-        self._give_up()
-        if stalled:
-            self._abort("client_stalled")
-        elif self._began:
-            self._abort("body_timeout" if waits_for_client else "target_timeout")
-        elif waits_for_client:
-            self._fail(408, "body_timeout")
-        else:
-            self._fail(504, "target_timeout")
+        self._time_out(held_back=bool(self.held), stalled=bool(self._body))
 
     def hold_client(self) -> None:
         self.held |= 1

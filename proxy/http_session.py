@@ -133,17 +133,16 @@ class HttpSession(HttpClient):
         target = self._pick_for_client(group) if group.heeds_client else group.pick()
         self.target = target
         self.deadline = listener.clock.now + group.response_timeout
-        if route.edits is None:
-            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, self.uri, forward, tail)
-        else:
+        uri = self.uri
+        if route.edits is not None:
             try:
-                uri, forward = route.edits.request(self.uri, forward)
+                uri, forward = route.edits.request(uri, forward)
             except RewriteError:
                 self.target = None
                 self._keep_rest(data, end + 2)
                 self._fail(500, "rewrite_failed")  # as on ALB
                 return
-            message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, tail)
+        message = b"%b %b HTTP/1.1\r\n%b%b" % (self.method, uri, forward, tail)
         if head.length:
             message = self._begin_body(head, message, data, end + 2)
         else:
@@ -452,20 +451,11 @@ class HttpSession(HttpClient):
             self.upstream.transport.resume_reading()
 
     def expire(self) -> None:
-        """The deadline has passed: the client's fault where its body is awaited, else the target's."""
+        """The deadline has passed."""
         if not self.busy or self._finished:
             super().expire()
             return
-        waits_for_client = self.sending and not self._hold
-        self._give_up()
-        if self.full:
-            self._abort("client_stalled")
-        elif self._began:
-            self._abort("body_timeout" if waits_for_client else "target_timeout")
-        elif waits_for_client:
-            self._fail(408, "body_timeout")
-        else:
-            self._fail(504, "target_timeout")
+        self._time_out(held_back=bool(self._hold), stalled=self.full)
 
     def __repr__(self) -> str:
         state = "idle" if not self.busy else f"{self.method.decode('latin-1')} -> {self.target!r}"
