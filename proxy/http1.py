@@ -50,6 +50,7 @@ UNTIL_CLOSE = -2
 
 # The usual request line in one pass: origin-form, HTTP/1.0 or 1.1. Whatever does not match is looked at slowly.
 request_line = re.compile(rb"(?!TRACE |CONNECT )(" + TOKEN + rb"++) (/[!\"$-~]*+) HTTP/1\.([01])\r\n").fullmatch
+not_in_target = re.compile(rb"[^!\"$-~]").search  # the first byte that has no place in a target
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?").fullmatch
 _any_line = re.compile(rb"([^ ]*) ([^ ]*) ([^ \r\n]*)").fullmatch
 _version = re.compile(rb"HTTP/([0-9])\.([0-9])").fullmatch

@@ -1,7 +1,8 @@
 """One client connection that speaks HTTP/1: read a head, choose, lend an upstream, relay, count, and again.
 
 One request at a time; what a client sends ahead is kept, within limits, until the answer before it is complete.
-Read `data_received` and follow the calls: the usual request takes `_begin`, `response_whole`, and nothing else.
+Read `data_received` and follow the calls: the usual request takes `_begin`, or `_again` where a client repeats itself,
+then `response_whole`, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .actions import with_fields
-from .chunked import ChunkedReader
 from .counters import DURATION_BUCKETS
 from .edits import RewriteError
 from .http1 import (
@@ -20,32 +20,51 @@ from .http1 import (
     RequestHead,
     ResponseHead,
     client_head,
+    not_in_target,
     parse_unusual_request_line,
     replace_host,
     request_line,
 )
 from .http2_session import PREFACE, Http2Session
-from .http_client import AHEAD, UPSTREAM_FULL, HttpClient
+from .http_body import HttpBody
+from .http_client import UPSTREAM_FULL
 from .http_fields import BadMessage
+from .recent import MAX_HEAD
 from .relay import Relay
 from .upstream import Upstream
 
 if TYPE_CHECKING:
     from .listener import Listener
+    from .plan import Plan, Route
     from .server_names import HostGuard
+    from .targets import Target, TargetGroup
 
 
-class HttpSession(HttpClient):
-    __slots__ = ("_guard", "_tail", "_tracer", "full", "left", "reader")
+class HttpSession(HttpBody):
+    __slots__ = (
+        "_before",
+        "_guard",
+        "_said",
+        "_said_forward",
+        "_said_head",
+        "_said_plan",
+        "_tail",
+        "_tracer",
+        "full",
+    )
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
-        self.reader: ChunkedReader | None = None  # of a chunked request body
-        self.left = 0  # of a request body of known length
         self.full = False  # the client reads slower than the target answers
         self._tail = b""
         self._guard: HostGuard | None = None
         self._tracer = listener.tracer  # the connection's, whatever a reload changes: its tail begins what this ends
+        self._before: RequestHead | None = None  # of the request before
+        # What followed the target twice in a row, up to the empty line, under `_said_plan`; see `_again`.
+        self._said: bytes | tuple[()] = ()
+        self._said_head: RequestHead = None  # type: ignore[assignment]  # set with `_said`
+        self._said_forward = b""  # as it goes to the target, up to the request's name
+        self._said_plan: Plan | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,17 +90,79 @@ class HttpSession(HttpClient):
         if self.busy:
             self._more(data)
             return
-        if self._ahead:
-            data = self._ahead + data
-            self._ahead = b""
-        end = data.find(b"\r\n\r\n") + 2
-        if end < 2:
-            self._partial(data)
-            return
         try:
-            self._begin(data, end)
+            if self._ahead:
+                data = self._ahead + data
+                self._ahead = b""
+            elif data.endswith(self._said):  # nothing ends with ()
+                listener = self.listener
+                uri = data[4 : -len(self._said)]
+                if (
+                    data.startswith(b"GET /")
+                    and len(uri) <= listener.max_request_line - len(b"GET  HTTP/1.1\r\n")
+                    and not_in_target(uri) is None
+                    and self._said_plan is listener.plan
+                ):
+                    self._again(uri, data)
+                    return
+            end = data.find(b"\r\n\r\n") + 2
+            if end < 2:
+                self._partial(data)
+            else:
+                self._begin(data, end)
         except BadMessage as bad:
             self._refuse(bad)
+
+    def _remember(self, head: RequestHead, data: bytes, cut: int) -> None:
+        """The client repeats itself. Where a repetition needs no second look, `_again` will take the next one."""
+        plan, tracer = self.listener.plan, self._tracer
+        route = plan.only_route
+        if (
+            head.length
+            or not head.persist
+            or self.http10
+            or route is None
+            or route.group is None
+            or route.edits is not None
+            or not (tracer is None or tracer.names_plainly(head))
+        ):
+            return
+        self._said = b" HTTP/1.1\r\n" + data[cut : data.find(b"\r\n\r\n") + 4]
+        self._said_head, self._said_plan = head, plan
+        self._said_forward = head.forward + self._tail
+
+    def _again(self, uri: bytes, data: bytes) -> None:
+        """A GET without a body, with the same fields as the one before: what was found out of those holds still.
+
+        Comparing costs less than finding, cutting out and hashing, and half of `_begin` has nothing to decide.
+        """
+        listener = self.listener
+        self.head = self._said_head
+        self._started = perf_counter()
+        self.busy = True
+        self._finished = self._began = False
+        counters = listener.counters
+        counters.requests += 1
+        self.received = size = len(data)
+        counters.bytes_in += size
+        self.sent = self.target_status = 0
+        if listener.access_log is not None:
+            self.request_time = self.target_time = -1.0
+        self.method, self.uri = b"GET", uri
+        self.http10 = False
+        self.simple = self.persist = not listener.draining
+        tracer = self._tracer
+        if tracer is None:
+            message = b"GET %b HTTP/1.1\r\n%b" % (uri, self._said_forward)
+        else:
+            self.request_id = request_id = next(tracer.ids)
+            message = b"GET %b HTTP/1.1\r\n%b%b\r\n\r\n" % (uri, self._said_forward, request_id)
+        self._replay = message
+        route: Route = listener.plan.only_route  # type: ignore[assignment]  # `_remember` has seen both
+        group: TargetGroup = route.group  # type: ignore[assignment]
+        self.route, self.group = route, group
+        self.deadline = listener.clock.now + group.response_timeout
+        self._send(self._pick_for_client(group) if group.heeds_client else group.pick(), message)
 
     def _begin(self, data: bytes, end: int) -> None:
         """A whole head is here: data[:end] are its lines, data[end + 2:] is what follows the empty line."""
@@ -99,7 +180,13 @@ class HttpSession(HttpClient):
         else:
             self.method, self.uri, minor = match.groups()
             self.http10 = minor == b"0"
-            head = (listener.heads10 if self.http10 else listener.heads).get(block) or self._learn(block)
+            head = (listener.heads10 if self.http10 else listener.heads).get(block)
+            if head is None:
+                head = self._learn(block)
+            elif head is self._before:
+                self._remember(head, data, cut)
+            else:
+                self._before = head
             self.head = head
         guard = self._guard
         if guard is not None and head.host not in guard.allowed:
@@ -130,8 +217,7 @@ class HttpSession(HttpClient):
             self._keep_rest(data, end + 2)
             self._answer_ourselves()
             return
-        target = self._pick_for_client(group) if group.heeds_client else group.pick()
-        self.target = target
+        target = self.target = self._pick_for_client(group) if group.heeds_client else group.pick()
         self.deadline = listener.clock.now + group.response_timeout
         uri = self.uri
         if route.edits is not None:
@@ -149,6 +235,10 @@ class HttpSession(HttpClient):
             if len(data) > end + 2:
                 self._ahead = data[end + 2 :]
             self._replay = message
+        self._send(target, message)
+
+    def _send(self, target: Target | None, message: bytes) -> None:
+        self.target = target
         if target is None:
             self._fail(503, "no_target")
             return
@@ -166,7 +256,7 @@ class HttpSession(HttpClient):
             target_counters = target.counters
             target_counters.requests += 1
             target_counters.bytes_out += len(message)
-            if listener.access_log is not None:
+            if self.listener.access_log is not None:
                 self.request_time = perf_counter() - self._started
         else:
             self._connect(target, message)
@@ -217,101 +307,6 @@ class HttpSession(HttpClient):
         self.head = self._learn(block)
         return block, end, data
 
-    def _begin_body(self, head: RequestHead, message: bytes, data: bytes, start: int) -> bytes:
-        """Put the first bytes of the body behind the head and note what is still to come."""
-        self.sending = True
-        self._slow_for = 0.0
-        body = data[start:]
-        self._body_from = self.received - len(body)
-        limit = self.listener.limits.body
-        if limit and head.length > limit:
-            self.target = None
-            raise BadMessage(413, "body_too_large")
-        if head.length == CHUNKED:
-            self.reader = ChunkedReader()
-            body = self._read_chunks(body)
-        else:
-            self.left = head.length - len(body)
-            if self.left <= 0:
-                self.sending = False
-                if self.left < 0:
-                    self._ahead = body[self.left :]
-                    body = body[: self.left]
-        message += body
-        self._replay = message
-        if self.sending:
-            self._replay = None
-            self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
-        return message
-
-    def _read_chunks(self, body: bytes) -> bytes:
-        reader = self.reader
-        assert reader is not None
-        out = reader.feed(body)
-        limit = self.listener.limits.body
-        if limit and reader.content > limit:
-            raise BadMessage(413, "body_too_large")
-        if reader.done:
-            self.sending = False
-            self._ahead = reader.rest
-            self.reader = None
-        return out
-
-    def _more(self, data: bytes) -> None:
-        """Bytes while a request is under way: its body, or what comes after it."""
-        self.listener.counters.bytes_in += len(data)
-        if self._lingering >= 0:
-            self._lingering += len(data)
-            if self._lingering > self.listener.limits.linger and self.transport is not None:
-                self.transport.close()
-        elif self.sending and self.upstream is not None:
-            self.received += len(data)
-            self._send_body(self.upstream, data)
-        else:  # its turn comes: the next request, or the body while the target is still being connected to
-            self._ahead += data
-            if len(self._ahead) > self.listener.limits.ahead and self.transport is not None:
-                self._pause(AHEAD)
-
-    def _send_body(self, upstream: Upstream, data: bytes) -> None:
-        if self.reader is not None:
-            try:
-                data = self._read_chunks(data)
-            except BadMessage as bad:
-                self.upstream = None
-                upstream.let_go()
-                if self._began:
-                    self._abort(bad.reason)
-                else:
-                    self._fail(bad.status, bad.reason)
-                return
-        else:
-            self.left -= len(data)
-            if self.left <= 0:
-                self.sending = False
-                if self.left < 0:
-                    self._ahead = data[self.left :]
-                    data = data[: self.left]
-        self.deadline = self.listener.clock.now + self._patience(upstream.target.group)
-        if data:
-            upstream.transport.write(data)
-            upstream.target.counters.bytes_out += len(data)
-
-    def _send_ahead(self, upstream: Upstream) -> None:
-        """What came of the body while the target was being connected to."""
-        if self.sending and self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self._send_body(upstream, ahead)
-
-    def _keep_rest(self, data: bytes, start: int) -> None:
-        """We answer ourselves: a request without a body leaves the connection usable, one with a body ends it."""
-        head = self.head
-        assert head is not None
-        if head.length:
-            self.persist = self.simple = False
-            self.sending = True
-        else:
-            self._ahead = data[start:]
-
     # -- relaying the answer (called by the upstream) -----------------------------------------------------------------
 
     def response_whole(self, head: ResponseHead, data: bytes) -> None:
@@ -325,20 +320,34 @@ class HttpSession(HttpClient):
         listener = self.listener
         counters = listener.counters
         counters.bytes_out += self.sent
-        counters.responses[status // 100] += 1
+        family = head.status // 100
+        counters.responses[family] += 1
         duration = perf_counter() - self._started
         counters.duration_sum += duration
         counters.duration_count[bisect_left(DURATION_BUCKETS, duration)] += 1
-        target = self.target
-        assert target is not None
-        target.counters.responses[status // 100] += 1
+        target: Target = self.target  # type: ignore[assignment]  # there is no answer without one
+        target.counters.responses[family] += 1
         if target.observer is not None:
             target.observer(status, duration, self._started + duration)
         self._finished = True
         if self.request_id:
-            self.status = status
-            listener.recent.add(self)
-        if self.listener.access_log is not None:
+            request: RequestHead = self.head  # type: ignore[assignment]
+            listener.recent.keep(
+                (
+                    self.request_id,
+                    self.peer,
+                    self.local,
+                    self.method,
+                    self.uri,
+                    request if len(request.forward) <= MAX_HEAD else None,
+                    self.route,
+                    self.group,
+                    target,
+                    status,
+                    "",
+                )
+            )
+        if listener.access_log is not None:
             self.status = self.target_status = status
             self.target_time = duration - self.request_time
             listener.log_request(self, duration)

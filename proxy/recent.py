@@ -35,15 +35,16 @@ class Served:
 
 
 class Recent:
-    __slots__ = ("_add", "_requests")
+    __slots__ = ("_requests", "keep")
 
     def __init__(self, size: int = MAX_REQUESTS) -> None:
         self._requests: deque[tuple[Any, ...]] = deque(maxlen=size)
-        self._add = self._requests.append
+        # A finished request, in the order of `add`. The usual one comes here without the call in between.
+        self.keep = self._requests.append
 
     def add(self, session: Exchange) -> None:
         head = session.head
-        self._add(
+        self.keep(
             (
                 session.request_id,
                 session.peer,

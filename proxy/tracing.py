@@ -8,10 +8,11 @@ can be guessed: it names a request, it does not guard one.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from .http1 import RequestHead
     from .specs import TracingSpec
@@ -33,21 +34,23 @@ _usable_parent = re.compile(
 # has the targets, or the collector, draw.
 FLAGS = b"01"
 
-RECOUNT = 1 << 31  # the counter begins again above, in a new second, and so keeps to its eight digits
+LAST_DIGITS = tuple(b"%03x" % number for number in range(4096))
+BLOCKS = 1 << 20  # of 4096 ids each: together the counter's eight digits. It never begins again within a second.
 
 
 class Tracer:
     """Names the requests of one listener. `prefix` is 16 hex digits, random for each listener of each process.
 
     `line` begins the field that `stamp` completes; the session has it at the end of what it sends for every request.
+    Where a client names nothing itself (`names_plainly`), its id is the next of `ids`, and that is all.
     """
 
-    __slots__ = ("_begins", "_count", "_name", "_plain", "_prefix", "_second", "_stem", "line", "spec")
+    __slots__ = ("_begins", "_block", "_name", "_plain", "_prefix", "_second", "ids", "line", "spec")
 
     def __init__(self, spec: TracingSpec, prefix: bytes, second: int) -> None:
         self.spec = spec
         self._prefix = prefix
-        self._count = 0
+        self._block = -1
         self._begins = spec.traceparent == "begin"
         self._name = PARENT if spec.request_id is None else spec.request_id.lower().encode()
         self._plain = spec.request_id is not None and not self._begins  # one field to add, and that is all
@@ -57,28 +60,33 @@ class Tracer:
     def tick(self, second: int) -> None:
         """Once a second: the time of day, in the ids from now on."""
         self._second = b"%08x" % (second & 0xFFFFFFFF)
-        self._stem = (b"Root=1-%b-%b" if self._name == AMAZON else b"%b%b") % (self._second, self._prefix)
-        if self._count > RECOUNT:
-            self._count = 0
+        self.ids = chain.from_iterable(
+            self._count((b"Root=1-%b-%b" if self._name == AMAZON else b"%b%b") % (self._second, self._prefix))
+        )
+
+    def _count(self, stem: bytes) -> Iterator[Iterator[bytes]]:
+        """The ids of one second, 4096 at a time, so that one of them costs a concatenation and no formatting."""
+        while True:
+            self._block = (self._block + 1) % BLOCKS
+            yield map((b"%b%05x" % (stem, self._block)).__add__, LAST_DIGITS)
 
     def connection_id(self) -> str:
         """What the log calls a client's connection, in ALB's form."""
-        self._count += 1
-        return (b"TID_%b%b%08x" % (self._second, self._prefix, self._count)).decode()
+        return (b"TID_%b%b" % (self._second, next(self.ids)[-24:])).decode()
 
     def stamp(self, head: RequestHead) -> tuple[bytes, bytes, bytes]:
         """For one request: its `forward`, without what is said anew; its id; and what completes the head that `line`
         has begun to end."""
-        self._count = count = self._count + 1
-        if self._plain:
-            name = self._name
-            for trace in head.traces:
-                if trace[1] == name:
-                    break
-            else:
-                request_id = b"%b%08x" % (self._stem, count)
-                return head.forward, request_id, request_id + b"\r\n\r\n"
-        return self._stamp_unusual(head, b"%b%08x" % (self._prefix, count))
+        request_id = next(self.ids)
+        if self.names_plainly(head):
+            return head.forward, request_id, request_id + b"\r\n\r\n"
+        return self._stamp_unusual(head, request_id[-24:])
+
+    def names_plainly(self, head: RequestHead) -> bool:
+        """Whether one field is added, and nothing of what the client said changes."""
+        if not self._plain:
+            return False
+        return not head.traces or all(trace[1] != self._name for trace in head.traces)
 
     def _stamp_unusual(self, head: RequestHead, tail: bytes) -> tuple[bytes, bytes, bytes]:
         """The client brought ids of its own, or a trace may have to be begun."""

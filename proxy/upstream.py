@@ -96,7 +96,16 @@ class Upstream(asyncio.Protocol):
                     return
             if head.plain and session.simple and len(data) - end == head.length and not session.sending:
                 # The usual case, in one step: the whole answer is here, and both connections stay.
-                self.release(head)
+                target = self.target
+                if target.draining or target.waiting or head.idle_timeout or self._idle_timeout <= 0:
+                    self.release(head)
+                else:  # the same, without a call
+                    self.session = None
+                    target.in_flight -= 1
+                    self.received = False
+                    self.reused = True
+                    self.idle_until = self._clock.now + self._idle_timeout
+                    target.idle.append(self)
                 session.response_whole(head, head.whole + data[end:] if head.length else head.whole)
             else:
                 self._begin(session, head, data[end:])
@@ -307,6 +316,10 @@ class AnnouncedUpstream(Upstream):
     """A connection that began with the name of one client is no other's, so it carries one request and ends."""
 
     __slots__ = ()
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        super().__init__(target, clock)
+        self._idle_timeout = 0
 
     def release(self, head: ResponseHead | None) -> None:
         self.session = None

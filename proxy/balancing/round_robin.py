@@ -13,13 +13,9 @@ from .smooth_weighted import endless_turns
 class RoundRobin(Generic[CandidateT]):
     """A pick is one step of an iterator written in C, when weights are equal or once the sequence is remembered."""
 
-    __slots__ = ("_turns",)
+    __slots__ = ("pick",)
 
     def __init__(self, candidates: Iterable[CandidateT], rng: RandomSource) -> None:
         taking_part, weights = with_weights(candidates)
-        self._turns: Iterator[CandidateT | None] = (
-            endless_turns(taking_part, weights, rng) if taking_part else repeat(None)
-        )
-
-    def pick(self) -> CandidateT | None:
-        return next(self._turns)
+        turns: Iterator[CandidateT | None] = endless_turns(taking_part, weights, rng) if taking_part else repeat(None)
+        self.pick = turns.__next__  # without a function of ours around it

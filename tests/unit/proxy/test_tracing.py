@@ -8,7 +8,7 @@ import pytest
 
 from penstock.proxy.http1 import parse_request
 from penstock.proxy.specs import TracingSpec
-from penstock.proxy.tracing import RECOUNT, Tracer
+from penstock.proxy.tracing import BLOCKS, Tracer
 
 SECOND = 0x58337262
 PREFIX = b"36d228ad5d999231"
@@ -19,7 +19,10 @@ TAIL = b"X-Forwarded-For: "
 
 def tracer(request_id: str | None = "X-Amzn-Trace-Id", traceparent: str = "pass") -> Tracer:
     made = Tracer(TracingSpec(request_id, traceparent), PREFIX, SECOND)  # type: ignore[arg-type]
-    made._count = int(FIRST, 16) - 1  # the id of ALB's own example
+    made._block = int(FIRST[:-3], 16) - 1
+    made.tick(SECOND)
+    for _ in range(int(FIRST[-3:], 16)):
+        next(made.ids)  # the next one is that of ALB's own example
     return made
 
 
@@ -138,12 +141,15 @@ def test_a_trace_alone_is_the_requests_id_too() -> None:
 def test_no_id_comes_twice_when_the_counter_begins_again() -> None:
     by = tracer()
     head = parse_request(b"Host: a\r\n")
-    by._count = RECOUNT
-    seen = [by.stamp(head)[1] for _ in range(3)]
+    by._block = BLOCKS - 2
+    by.tick(SECOND)
+    seen = [by.stamp(head)[1] for _ in range(5000)]
     by.tick(SECOND + 1)
-    seen += [by.stamp(head)[1] for _ in range(3)]
+    seen += [by.stamp(head)[1] for _ in range(5000)]
     by.tick(SECOND + 2)
     seen += [by.connection_id().encode()]
-    assert len(set(seen)) == 7
+    assert len(set(seen)) == 10001
     assert all(re.fullmatch(rb"(Root=1-[0-9a-f]{8}-[0-9a-f]{24}|TID_[0-9a-f]{32})", each) for each in seen)
-    assert seen[3].startswith(b"Root=1-58337263-")
+    assert seen[0].endswith(b"fffff000")
+    assert seen[4999].endswith(b"00000387")
+    assert seen[5000].startswith(b"Root=1-58337263-")
