@@ -11,12 +11,13 @@ LOCK := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
 	build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --build-deps-for editable \
 	--no-config --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: help install run test lint bench load lock clean
+.PHONY: help install run test lint fuzz bench load lock clean
 
 help:
 	@echo 'make run      start the quickstart: two sample origins, a load balancer, a DNS server'
 	@echo 'make test     run the tests'
 	@echo 'make lint     ruff, basedpyright, import-linter'
+	@echo 'make fuzz     look for inputs that break a parser, with atheris; ARGS="--seconds 60 request"'
 	@echo 'make bench    compare with HAProxy, nginx, Envoy, BIND, Knot and PowerDNS; ARGS="--only http --rounds 3"'
 	@echo 'make load     one minute of locust against the quickstart; ARGS="--users 50"'
 	@echo 'make install  make .venv and install Penstock into it; every other command does this first'
@@ -36,6 +37,9 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports --no-logo
+
+fuzz: .venv/.dev
+	$(BIN)/python tests/fuzz/atheris_run.py $(ARGS)
 
 bench: .venv/.run
 	$(BIN)/python loadtests/bench.py $(ARGS)

@@ -436,6 +436,8 @@ class Exchange:
         the target's. A client that is held back cannot send."""
         waits_for_client = self.sending and not held_back
         self._give_up()
+        if self.target is not None and not (stalled or waits_for_client):
+            self.target.counters.failed["target_timeout"] += 1
         if stalled:
             self._abort("client_stalled")
         elif self._began:

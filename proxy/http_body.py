@@ -77,6 +77,8 @@ class HttpBody(HttpClient):
             self.received += len(data)
             self._send_body(self.upstream, data)
         else:  # its turn comes: the next request, or the body while the target is still being connected to
+            if self.sending:
+                self.received += len(data)
             self._ahead += data
             if len(self._ahead) > self.listener.limits.ahead and self.transport is not None:
                 self._pause(AHEAD)

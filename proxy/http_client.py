@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .specs import ListenerLimits
 
-# Why a client is not read from; several reasons may hold at once.
+# Why nothing is expected of a client now; several reasons may hold at once. For the last two it is not read from.
 CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
 
 
@@ -172,13 +172,13 @@ class HttpClient(Exchange, asyncio.Protocol):
     # -- back-pressure and drain --------------------------------------------------------------------------------------
 
     def _hold_back(self) -> None:
-        self._pause(CONNECTING)
+        self._hold |= CONNECTING  # and read on: what comes is kept, and a client that leaves is heard
 
     def _let_on(self) -> None:
-        self._resume(CONNECTING)
+        self._resume(CONNECTING | AHEAD)
 
     def _pause(self, why: int) -> None:
-        if not self._hold and self.transport is not None:
+        if self.transport is not None:
             self.transport.pause_reading()
         self._hold |= why
 

@@ -7,8 +7,11 @@ count is left over, and the next request is served.
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import h2.connection
 import pytest
@@ -87,7 +90,8 @@ def test_an_origin_that_fails(name: str, protocol: str) -> None:
                     answered = await client.ask(GET2)
                     assert answered.reset == 2 if status is None else answered.status == b"%d" % status
                     assert (await client.ask(GET2)).body == b"next"
-            assert balancer.log[0].reason == reason
+            assert (balancer.log[0].status, balancer.log[0].reason) == (status or 200, reason)
+            assert all(record.reason == "" for record in balancer.log[1:])
             if reason:
                 assert balancer.listener.counters.failed[reason] == 1
                 assert balancer.group().targets[0].counters.failed[reason] == 1
@@ -106,28 +110,125 @@ def test_an_origin_that_refuses_is_502(protocol: str) -> None:
                 else:
                     async with Client(balancer.port) as client:
                         assert (await client.ask(GET2)).status == b"502"
-                assert balancer.log[0].reason == "connect_failed"
+                assert (balancer.log[0].status, balancer.log[0].reason) == (502, "connect_failed")
                 assert balancer.group().targets[0].counters.failed["connect_failed"] == 1
 
     run(main())
 
 
-def test_an_origin_that_speaks_before_it_is_asked_is_not_believed_by_the_next_client() -> None:
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+def test_descriptors_that_run_out_are_502(protocol: str) -> None:
+    """The client is in, and for the connection to the target there is no descriptor; afterwards there is one."""
+
+    async def main() -> None:
+        async with (
+            Origin(response(b"fine")) as origin,
+            balancing(origin.port) as balancer,
+            Client(balancer.port) as second,
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            await until(lambda: balancer.listener.counters.active == 2)
+            with no_more_descriptors():
+                if protocol == "http1":
+                    writer.write(GET)
+                    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+                else:
+                    assert (await second.ask(GET2)).status == b"502"
+            assert (balancer.log[0].status, balancer.log[0].reason) == (502, "connect_failed")
+            writer.close()
+            assert (await second.ask(GET2)).body == b"fine"
+
+    run(main())
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# name: (what the origin does and then nothing more, the client's status or None where the answer is cut)
+SILENT: dict[str, tuple[Reply, int | None]] = {
+    "never answers": (hang, 504),
+    "stops in the head": (say(b"HTTP/1.1 200 OK\r\nX-A", hang), 504),
+    "stops after 103": (say(b"HTTP/1.1 103 Early Hints\r\n\r\n", hang), 504),
+    "stops after the head": (say(HEAD, hang), None),
+    "stops in a body of known length": (say(HEAD + b"part", hang), None),
+    "stops in a chunk": (say(CHUNKS + b"64\r\npart", hang), None),
+    "stops before the last line": (say(CHUNKS + b"4\r\npart\r\n0\r\n", hang), None),
+}
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+@pytest.mark.parametrize("name", SILENT)
+def test_an_origin_that_falls_silent(name: str, protocol: str) -> None:
+    reply, status = SILENT[name]
+
+    async def main() -> None:
+        async with Origin(reply, response(b"next")) as origin, balancing(origin.port) as balancer:
+            target = balancer.group().targets[0]
+
+            async def time_passes() -> None:
+                """A minute of silence, told once what the origin has to say has come."""
+                await until(lambda: origin.requests)
+                if name != "never answers":
+                    await asyncio.sleep(0.03)
+                balancer.proxy.clock.now += 61
+                balancer.listener.sweep(balancer.proxy.clock.now)
+
+            silence = asyncio.create_task(time_passes())
+            if protocol == "http1":
+                answer = await balancer.exchange(LAST)
+                final = answer.replace(b"HTTP/1.1 103 Early Hints\r\n\r\n", b"")
+                assert final.startswith(b"HTTP/1.1 %d " % (status or 200))
+                assert status or not final.endswith(b"\r\n0\r\n\r\n")
+            else:
+                async with Client(balancer.port) as client:
+                    answered = await client.ask(GET2)
+                    assert answered.status == b"%d" % (status or 200)
+                    assert (answered.reset is None) == (status is not None)
+                    assert (await client.ask(GET2)).body == b"next"
+            await silence
+            assert (balancer.log[0].status, balancer.log[0].reason) == (status or 200, "target_timeout")
+            assert target.counters.failed["target_timeout"] == 1
+            assert (await balancer.exchange(LAST)).endswith(b"next")
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+@pytest.mark.parametrize("garbage", [response(b"forged"), b"\r\n", b"\x15\x03\x01\0\x02\x02\x28"])
+def test_an_origin_that_speaks_before_it_is_asked_is_not_believed_by_the_next_client(
+    garbage: bytes, protocol: str
+) -> None:
     """S10: garbage on an idle connection, just when the next request is about to be sent over it."""
 
     async def then_garbage(exchange: Exchange) -> None:
         exchange.writer.write(response(b"first"))
         await asyncio.sleep(0.01)
-        exchange.writer.write(response(b"forged"))
+        exchange.writer.write(garbage)
         await hang(exchange)
 
     async def main() -> None:
         async with Origin(then_garbage, response(b"second")) as origin, balancing(origin.port) as balancer:
             target = balancer.group().targets[0]
-            assert (await balancer.exchange(LAST)).endswith(b"first")
-            await until(lambda: not target.connections)
-            assert not target.idle
-            assert (await balancer.exchange(LAST)).endswith(b"second")
+            async with Client(balancer.port) as client:
+                for expected in (b"first", b"second"):
+                    if protocol == "http1":
+                        assert (await balancer.exchange(LAST)).endswith(expected)
+                    else:
+                        assert (await client.ask(GET2)).body == expected
+                    if expected == b"first":
+                        await until(lambda: not target.connections)
+                        assert not target.idle
+            assert origin.connections == 2
+            assert [(record.status, record.reason) for record in balancer.log] == [(200, ""), (200, "")]
 
     run(main())
 
@@ -150,7 +251,7 @@ def test_an_origin_that_answers_early_is_relayed_and_its_connection_ends() -> No
                 number = client.send(POST2, [b"hello"], end=False)
                 assert (await client.answer(number)).status == b"403"
                 assert (await client.ask(GET2)).status == b"403"
-            assert [record.status for record in balancer.log] == [403, 403, 403]
+            assert [(record.status, record.reason) for record in balancer.log] == [(403, "")] * 3
 
     run(main())
 
@@ -267,5 +368,59 @@ def test_a_client_of_http2_that_vanishes(name: str, how: str) -> None:
             target = balancer.group().targets[0]
             await until(lambda: not target.connections)
             assert target.in_flight == 0
+
+    run(main())
+
+
+# A HTTP/2 client's first bytes: its preface, empty SETTINGS, and a HEADERS frame that announces more than it brings.
+OPENING2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("sent", [b"", OPENING2[:10], OPENING2, OPENING2 + b"\0\0\x20\1\5\0\0\0\1\x82"])
+def test_a_client_of_http2_that_vanishes_before_it_has_asked(sent: bytes, how: str) -> None:
+    async def main() -> None:
+        async with Origin(response()) as origin, balancing(origin.port) as balancer:
+            _, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(sent)
+            await until(lambda: balancer.listener.counters.active)
+            if how == "reset":
+                dead(writer.get_extra_info("socket"))
+                writer.transport.abort()
+            else:
+                writer.close()
+            await until(lambda: not balancer.listener.counters.active)
+            assert not balancer.log
+            assert not origin.requests
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+def test_a_client_that_vanishes_while_the_origin_is_being_reached(protocol: str) -> None:
+    """A listener whose queue is full neither takes the connection nor refuses it."""
+
+    async def main() -> None:
+        with socket.socket() as deaf, ExitStack() as fillers:
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(0)
+            for _ in range(4):
+                filler = fillers.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(deaf.getsockname())
+            async with balancing(deaf.getsockname()[1]) as balancer:
+                target = balancer.group().targets[0]
+                if protocol == "http1":
+                    _, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+                    writer.write(GET)
+                    await until(lambda: target.in_flight)
+                    dead(writer.get_extra_info("socket"))
+                    writer.transport.abort()
+                else:
+                    async with Client(balancer.port) as client:
+                        client.send(GET2)
+                        await until(lambda: target.in_flight)
+                await until(lambda: balancer.log)
+                assert (balancer.log[0].status, balancer.log[0].reason) == (460, "client_closed")
 
     run(main())
