@@ -6,18 +6,13 @@ underscored field). A difference that has no row fails; a row that is no differe
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from support import Origin, free_port, need_tool, response, run
+from support import Origin, free_port, response, run
 from support.balancer import balancing
+from support.peers import PEERS, compare, exchange, in_front
 
 CLOSE = b"Connection: close\r\n\r\n"
 P = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -105,18 +100,6 @@ def verdict(answer: bytes, origin: Origin) -> Verdict:
     return status // 100, asked
 
 
-async def exchange(port: int, raw: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(raw)
-        async with asyncio.timeout(5):
-            return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
-
-
 def through_penstock(raw: bytes) -> Verdict:
     async def main() -> Verdict:
         async with Origin(response()) as origin, balancing(origin.port) as balancer:
@@ -125,56 +108,8 @@ def through_penstock(raw: bytes) -> Verdict:
     return run(main())
 
 
-def haproxy(folder: Path, port: int, origin: int) -> list[str]:
-    (folder / "haproxy.cfg").write_text(
-        "defaults\n mode http\n timeout connect 2s\n timeout client 2s\n timeout server 2s\n"
-        f"frontend f\n bind 127.0.0.1:{port}\n default_backend b\n"
-        f"backend b\n server s 127.0.0.1:{origin}\n"
-    )
-    return [need_tool("haproxy", package="haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
-
-
-def nginx(folder: Path, port: int, origin: int) -> list[str]:
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
-        "events {}\n"
-        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;\n"
-        f" fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
-        f" server {{ listen 127.0.0.1:{port}; client_header_timeout 2s; client_body_timeout 2s; lingering_close off;\n"
-        f" location / {{ proxy_pass http://127.0.0.1:{origin}; proxy_http_version 1.1;\n"
-        "  proxy_set_header Host $http_host;\n"
-        " proxy_read_timeout 2s; } } }\n"
-    )
-    return [need_tool("nginx", package="nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
-
-
-PEERS = {"haproxy": haproxy, "nginx": nginx}
-
-
-@contextmanager
-def running(command: list[str], port: int) -> Iterator[None]:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    with ExitStack() as stack:
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        assert process.stdout is not None
-        stack.enter_context(process.stdout)
-        for _ in range(200):
-            with socket.socket() as probe:
-                probe.settimeout(0.05)
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, process.stdout.read().decode()
-            time.sleep(0.02)
-        else:
-            raise AssertionError(f"{command[0]} does not listen")
-        yield
-
-
 @pytest.mark.parametrize("peer", PEERS)
 def test_verdicts(peer: str, tmp_path: Path) -> None:
-    found: dict[tuple[str, str], tuple[Verdict, Verdict]] = {}
-
     async def through_peer(port: int, origin: Origin) -> dict[str, Verdict]:
         verdicts = {}
         async with origin:
@@ -184,14 +119,10 @@ def test_verdicts(peer: str, tmp_path: Path) -> None:
         return verdicts
 
     port, origin = free_port(), Origin(response(), port=free_port())
-    with running(PEERS[peer](tmp_path, port, origin.port), port):
+    with in_front(peer, tmp_path, port, origin.port):
         theirs = run(through_peer(port, origin))
-    for name, raw in CASES.items():
-        ours = through_penstock(raw)
-        if ours != theirs[name]:
-            found[peer, name] = (ours, theirs[name])
-    unexplained = [f"{case}: ours {a}, theirs {b}" for case, (a, b) in found.items() if case not in ACCEPTED]
-    assert not unexplained, "\n".join(unexplained)
+    ours = {name: through_penstock(raw) for name, raw in CASES.items()}
+    compare(peer, ours, theirs, ACCEPTED)
 
 
 def test_rows_name_cases_that_are_tried() -> None:

@@ -276,3 +276,34 @@ def test_a_place_that_does_not_come_free_in_time_is_503_and_a_client_that_leaves
             assert (await first).startswith(b"HTTP/1.1 200 ")
 
     run(main())
+
+
+def test_a_body_that_waits_for_its_target_is_neither_lost_nor_kept_without_bound() -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        body = bytes(range(256)) * 8192
+
+        async def wait(exchange: Exchange) -> None:
+            await gate.wait()
+            exchange.writer.write(response(b"fine"))
+
+        group = {"limits": GroupLimits(connections=1, queue=8, queue_timeout=20.0)}
+        async with Origin(wait) as origin, balancing(origin.port, group=group) as balancer:
+            [target] = balancer.group().targets
+            first = asyncio.create_task(balancer.exchange(LAST))
+            while not origin.requests:
+                await asyncio.sleep(0.001)
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+            second = asyncio.create_task(balancer.exchange(head + body))
+            while not target.waiting:
+                await asyncio.sleep(0.001)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert balancer.listener.counters.bytes_in < len(body)
+            gate.set()
+            assert (await first).startswith(b"HTTP/1.1 200 ")
+            assert (await second).startswith(b"HTTP/1.1 200 ")
+            assert origin.requests[1].body == body
+            assert balancer.log[1].received_bytes == len(head) + len(body)
+
+    run(main())
