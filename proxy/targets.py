@@ -266,7 +266,8 @@ class TargetGroup:
             for target, percent in zip(candidates, percents, strict=True):
                 target.weight *= percent
         self._candidates = candidates
-        chosen: Balancer[Target] = balancer(spec.algorithm, candidates, self._rng, len(self._live))
+        members = None if self.hash_key is None else {target.key: target.spec.weight for target in live}
+        chosen: Balancer[Target] = balancer(spec.algorithm, candidates, self._rng, members)
         self.pick = chosen.pick
         if isinstance(chosen, Maglev):
             self.pick_for = chosen.pick_for

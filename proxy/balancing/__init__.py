@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..specs import Algorithm
 from .base import Balancer, Candidate, CandidateT, KeyedBalancer, RandomSource
 from .eligibility import eligible
 from .ewma import Ewma
 from .least_outstanding import LeastOutstanding
-from .maglev import Maglev, table_size
+from .maglev import Maglev
 from .round_robin import RoundRobin
 from .two_choices import PowerOfTwoChoices
 from .weighted_random import WeightedRandom
 
-__all__ = ["Balancer", "Candidate", "KeyedBalancer", "Maglev", "RandomSource", "balancer", "eligible", "table_size"]
+__all__ = ["Balancer", "Candidate", "KeyedBalancer", "Maglev", "RandomSource", "balancer", "eligible"]
 
 
 def balancer(
-    algorithm: Algorithm, candidates: Sequence[CandidateT], rng: RandomSource, members: int = 0
+    algorithm: Algorithm,
+    candidates: Sequence[CandidateT],
+    rng: RandomSource,
+    members: Mapping[str, int] | None = None,
 ) -> Balancer[CandidateT]:
-    """`members` is how many the whole group has, those that are no candidates now included."""
+    """`members` are names and usual weights of the whole group, those that are no candidates now included."""
     match algorithm:
         case "round_robin":
             return RoundRobin(candidates, rng)
@@ -33,4 +36,4 @@ def balancer(
         case "ewma":
             return Ewma(candidates, rng)
         case "consistent_hash":
-            return Maglev(candidates, rng, table_size(max(members, len(candidates))))
+            return Maglev(candidates, rng, members)

@@ -277,7 +277,7 @@ KEYS = [b"user-%d" % number for number in range(5000)]
 
 
 def owners(weights: dict[str, int], size: int = 5003) -> dict[bytes, str]:
-    table = Maglev([Server(name, weight) for name, weight in weights.items()], random.Random(15), size)
+    table = Maglev([Server(name, weight) for name, weight in weights.items()], random.Random(15), size=size)
     chosen = {key: table.pick_for(key) for key in KEYS}
     return {key: server.name for key, server in chosen.items() if server is not None}
 
@@ -302,10 +302,54 @@ def test_maglev_without_one_moves_that_ones_keys_and_few_others(count: int) -> N
     assert theirs <= moved <= theirs + 0.06 * len(KEYS)  # Maglev trades a few needless moves for even shares
 
 
+@pytest.mark.parametrize("ill", [1, 3, 9])
+def test_maglev_moves_the_keys_of_the_ill_alone_and_gives_them_back(ill: int) -> None:
+    group = [Server(f"192.0.2.{number}:80", number % 3 + 1) for number in range(10)]
+    members = {server.key: server.weight for server in group}
+    before = {key: Maglev(group, random.Random(18), members).pick_for(key) for key in KEYS}
+    well = group[ill:]
+    chosen = Maglev(well, random.Random(18), members)
+    assert chosen._table is Maglev(group, random.Random(18), members)._table, "a flip builds no table"
+    after = {key: chosen.pick_for(key) for key in KEYS}
+    assert all(after[key] is server for key, server in before.items() if server in well)
+    shares = Counter(server.key for server in after.values() if server is not None)
+    total = sum(server.weight for server in well)
+    for server in well:
+        assert shares[server.key] == pytest.approx(len(KEYS) * server.weight / total, rel=0.2)
+
+
+def test_maglev_gives_who_warms_up_a_part_of_its_own_keys() -> None:
+    group = servers([1, 1, 1])
+    members = {server.key: 1 for server in group}
+    cold: set[bytes] = set()
+    theirs = {key for key in KEYS if owner(group, members, key) == "a"}
+    for percent in (1, 25, 50, 100):
+        group[0].weight, group[1].weight, group[2].weight = percent, 100, 100
+        warm = {key for key in KEYS if owner(group, members, key) == "a"}
+        assert cold <= warm <= theirs
+        assert len(warm) == pytest.approx(len(KEYS) * percent / (percent + 200), rel=0.15, abs=15)
+        cold = warm
+    assert cold == theirs
+
+
+def owner(group: list[Server], members: dict[str, int], key: bytes) -> str:
+    server = Maglev(group, random.Random(19), members).pick_for(key)
+    assert server is not None
+    return server.name
+
+
+def test_maglev_of_nobody_but_standbys_and_of_nobody_that_may_be_used() -> None:
+    group = [Server("a"), Server("b", 0), Server("c", 0)]
+    members = {server.key: server.weight for server in group}
+    standbys = Maglev(group[1:], random.Random(20), members)
+    assert {server.name for key in KEYS[:50] if (server := standbys.pick_for(key))} == {"b", "c"}
+    assert Maglev([], random.Random(20), members).pick_for(b"x") is None
+
+
 @pytest.mark.parametrize("weights", [[1, 1, 1], [3, 2, 1], [10, 1], [999, 998, 1]])
 def test_maglev_shares_its_places_by_weight(weights: list[int]) -> None:
     group = servers(weights)
-    table = Maglev(group, random.Random(16), 20011)
+    table = Maglev(group, random.Random(16), size=20011)
     places = Counter(table._table)
     for index, weight in enumerate(weights):
         assert places[index] == pytest.approx(20011 * weight / sum(weights), abs=2)
