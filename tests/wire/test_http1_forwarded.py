@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from penstock.proxy.specs import Conditions, FixedResponse, RuleSpec
 from support import Exchange, Origin, response, run
 from support.balancer import balancing
 
@@ -246,7 +247,7 @@ BAD_ANSWERS: dict[str, tuple[bytes, str]] = {
         "target_multiple_content_length",
     ),
     "S09 bad length": (b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", "target_bad_content_length"),
-    "S09 bare LF": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "target_closed"),
+    "S09, RQ-01 bare LF": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "target_closed"),
     "S09 folded": (b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", "target_bad_header"),
     "S09 unknown coding": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -285,3 +286,23 @@ def test_answer_cut_short_is_seen_to_be_cut(name: str) -> None:
     assert b"part" in answer or name == "bad chunk"  # found out before anything of it went on
     assert not answer.endswith(b"0\r\n\r\n")
     assert reason in ("target_closed", "target_bad_chunk")
+
+
+PATHS = [b"//a", b"/./a", b"/b/../a", b"/a/", b"/%61", b"/a%2fb", b"/a%5cb", b"/a;x", b"/A", b"/a?", b"/a/b"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_path_that_rules_look_at_is_the_one_that_is_sent(path: bytes) -> None:
+    """S17: neither is decoded or tidied, so no rule is passed by with another spelling of what it guards."""
+    guarded = RuleSpec(1, Conditions(path=("/a", "/a/b")), FixedResponse(403))
+
+    async def main() -> None:
+        async with Origin(response()) as origin, balancing(origin.port, rules=[guarded]) as balancer:
+            answer = await balancer.exchange(b"GET %b HTTP/1.1\r\nHost: a\r\n" % path + CLOSE)
+            if path.partition(b"?")[0] in (b"/a", b"/a/b"):
+                assert answer.startswith(b"HTTP/1.1 403 ")
+                assert not origin.requests
+            else:
+                assert origin.requests[0].target == path
+
+    run(main())

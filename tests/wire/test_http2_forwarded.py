@@ -37,6 +37,8 @@ HEADS: dict[str, tuple[Headers, bytes]] = {
     "RQ-46 h2c": ([*GET, (b"http2-settings", b"AAMAAABkAAQAAP__")], G),
     "forged forwarding": ([*GET, (b"x-forwarded-proto", b"https"), (b"x-forwarded-port", b"1")], G),
     "CL-13 leading zeros": ([*POST, (b"content-length", b"005")], P + b"Content-Length: 5\r\n"),
+    "CL-19 body on GET": (
+        [*GET, (b"content-length", b"5")], G + b"Content-Length: 5\r\n"),
     "no length": (POST, P + CHUNKED),
     "expect": ([*POST, (b"expect", b"100-continue")], P + CHUNKED + b"Expect: 100-continue\r\n"),
     "RQ-21 asterisk": ([(b":method", b"OPTIONS"), *GET[1:3], (b":path", b"*")], b"OPTIONS * HTTP/1.1\r\n" + HOST),
@@ -50,7 +52,7 @@ HEADS: dict[str, tuple[Headers, bytes]] = {
 @pytest.mark.parametrize("name", HEADS)
 def test_head(name: str) -> None:
     sent, expected = HEADS[name]
-    body = [b"hello"] if sent[0] == (b":method", b"POST") else []
+    body = [b"hello"] if sent[0] == (b":method", b"POST") or name.startswith("CL-19") else []
 
     async def main() -> None:
         async with Origin(response()) as origin, balancing(origin.port) as balancer:

@@ -79,20 +79,26 @@ HEADS: dict[str, tuple[str, bytes]] = {
     "RQ-08 empty name": (BAD_HEADER, head(b": a")),
     "RQ-09 no colon": (BAD_HEADER, head(b"NoColon")),
     "RQ-10 non-token name": (BAD_HEADER, head(b"X[y: a")),
+    "RQ-11 0xA0 in name": (BAD_HEADER, head(b"X\xa0: a")),
+    "RQ-43 CR before a name": (BAD_HEADER, head(b"\rX: a")),
+    "RQ-44 CR ends the block": (BAD_HEADER, OK + b"X: a\r\n\rZ: b\r\nContent-Length: 2\r\n\r\nok"),
     "RQ-36 long field": ("target_field_too_long", head(b"X: " + b"a" * 20_000)),
     "RQ-37 101 fields": ("target_too_many_fields", head(*[b"X: a"] * 101)),
     "a status of two digits": (BAD_LINE, b"HTTP/1.1 20 OK\r\n\r\n"),
     "a status of four": (BAD_LINE, b"HTTP/1.1 2000 OK\r\n\r\n"),
     "a status below 100": (BAD_LINE, b"HTTP/1.1 099 OK\r\n\r\n"),
     "a signed status": (BAD_LINE, b"HTTP/1.1 +20 OK\r\n\r\n"),
-    "two spaces before the status": (BAD_LINE, b"HTTP/1.1  200 OK\r\n\r\n"),
+    "RQ-24 two spaces before the status": (BAD_LINE, b"HTTP/1.1  200 OK\r\n\r\n"),
     "a space before the version": (BAD_LINE, b" HTTP/1.1 200 OK\r\n\r\n"),
-    "a small version": (BAD_LINE, b"http/1.1 200 OK\r\n\r\n"),
-    "HTTP/1.2": (BAD_LINE, b"HTTP/1.2 200 OK\r\n\r\n"),
-    "HTTP/0.9": (BAD_LINE, b"<html>hello</html>\r\n\r\n"),
+    "RQ-29 a small version": (BAD_LINE, b"http/1.1 200 OK\r\n\r\n"),
+    "RQ-27 HTTP/1.2": (BAD_LINE, b"HTTP/1.2 200 OK\r\n\r\n"),
+    "RQ-26 HTTP/0.9": (BAD_LINE, b"<html>hello</html>\r\n\r\n"),
     "NUL in the phrase": (BAD_LINE, b"HTTP/1.1 200 O\x00K\r\n\r\n"),
     "CR in the phrase": (BAD_LINE, b"HTTP/1.1 200 O\rK\r\n\r\n"),
-    "an empty line first": (BAD_LINE, b"\r\n" + OK + b"\r\n"),
+    "RQ-33 an empty line first": (BAD_LINE, b"\r\n" + OK + b"\r\n"),
+    "RQ-28 HTTP/2.0": (BAD_LINE, b"HTTP/2.0 200 OK\r\n\r\n"),
+    "RQ-34 forty empty lines": (BAD_LINE, b"\r\n" * 40 + OK + b"\r\n"),
+    "RQ-38 HTTP/2 frames": (BAD_LINE, b"\0\0\0\4\0\0\0\0\0\r\n\r\n"),
     "101 to nobody": (
         "target_bad_upgrade",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
@@ -173,8 +179,8 @@ HTTP2_ANSWERS: dict[str, tuple[str, bool, Says]] = {
     "less, then trailers": (
         "target_bad_content_length", True, of_frames((FIVE, False), (b"abc", False), ([(b"x", b"y")], True)),
     ),
-    "less": ("target_bad_http2", False, of_frames((FIVE, False), (b"abc", True))),
-    "more": ("target_bad_http2", False, of_frames((FIVE, False), (b"abcdef", True))),
+    "H03 less": ("target_bad_http2", False, of_frames((FIVE, False), (b"abc", True))),
+    "H03 more": ("target_bad_http2", False, of_frames((FIVE, False), (b"abcdef", True))),
     "two lengths": ("target_multiple_content_length", False, of_frames(([*FIVE, FIVE[1]], False), (b"hello", True))),
     "a signed length": (
         "target_bad_http2", False, of_frames(([*ANSWER, (b"content-length", b"+5")], False), (b"hello", True)),
@@ -189,19 +195,19 @@ HTTP2_ANSWERS: dict[str, tuple[str, bool, Says]] = {
     "1xx without end": (
         "target_too_many_interim", False, of_frames(*[([(b":status", b"103")], False)] * 20, (ANSWER, True)),
     ),
-    "line end in a value": (
+    "H01 line end in a value": (
         "target_bad_http2", False, of_frames(([*ANSWER, (b"x", b"a\r\nSet-Cookie: b")], True)),
     ),
-    "line end in the status": (
+    "H01 line end in the status": (
         "target_bad_http2", False, of_frames(([(b":status", b"200 OK\r\nX: y")], True)),
     ),
-    "upper-case name": ("target_bad_http2", False, of_frames(([*ANSWER, (b"X-Upper", b"1")], True))),
-    "connection": ("target_bad_http2", False, of_frames(([*ANSWER, (b"connection", b"close")], True))),
-    "transfer-encoding": (
+    "H01 upper-case name": ("target_bad_http2", False, of_frames(([*ANSWER, (b"X-Upper", b"1")], True))),
+    "H02 connection": ("target_bad_http2", False, of_frames(([*ANSWER, (b"connection", b"close")], True))),
+    "H02 transfer-encoding": (
         "target_bad_http2", False, of_frames(([*ANSWER, (b"transfer-encoding", b"chunked")], True)),
     ),
-    "no status": ("target_bad_http2", False, of_frames(([(b"x", b"y")], True))),
-    "a control character in a value": (
+    "H04 no status": ("target_bad_http2", False, of_frames(([(b"x", b"y")], True))),
+    "H01 a control character in a value": (
         "target_bad_header", False, of_frames(([*ANSWER, (b"x", b"a\x01b")], True)),
     ),
     "status of four digits": ("target_bad_status_line", False, of_frames(([(b":status", b"2000")], True))),
@@ -243,5 +249,37 @@ def test_an_answer_over_http2_that_is_wrong(name: str, protocol: str) -> None:
                     assert (await client.ask(GET)).body == b"next"
             assert balancer.log[0].reason == reason
             assert (await ask(balancer, protocol))[0].endswith((b"next", b"next\r\n" + LAST_CHUNK))
+
+    run(main())
+
+
+# name: (what the target says, the length that the client is told)
+BODILESS: dict[str, tuple[bytes, bytes | None]] = {
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", None),
+    "204 with a length": (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", None),
+    "204 with a coding": (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", None),
+    "205": (b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", b"0"),
+    "304": (b"HTTP/1.1 304 Not Modified\r\n\r\n", None),
+    "304 with a length": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", b"9"),
+}
+
+
+@pytest.mark.parametrize("name", BODILESS)
+def test_answers_without_a_body_have_none_over_http2(name: str) -> None:
+    """S08: what follows the head belongs to nobody, least of all to the next client."""
+    says, length = BODILESS[name]
+
+    async def main() -> None:
+        async with (
+            Origin(says, response(b"next")) as origin,
+            balancing(origin.port) as balancer,
+            Client(balancer.port) as client,
+        ):
+            answer = await client.ask(GET)
+            assert answer.status == name[:3].encode()
+            assert answer.ended
+            assert answer.body == b""
+            assert dict(answer.headers).get(b"content-length") == length
+            assert (await client.ask(GET)).body == b"next"
 
     run(main())
