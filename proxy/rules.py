@@ -4,9 +4,10 @@ Pure, bytes everywhere. ALB's semantics: rules are tried by priority, all kinds 
 inside a kind any value suffices, and the default action takes the rest. Host, header and query compare without case,
 path and method with it; the path is looked at without its query, the query as it was sent, the host without its port.
 
-Every rule is filed under its hosts, then under its paths; a look-up gathers the few that may hold and proves each of
-them whole, the lowest priority first. So ten thousand rules on hosts or paths cost what ten do, and a mistake in the
-filing could miss a rule but never admit one. Rules that differ in nothing but other kinds are proved one by one.
+Every rule is filed under its hosts, then under its paths, then under the plain parameters of its query or else its
+networks; a look-up gathers the few that may hold and proves each of them whole, the lowest priority first. So ten
+thousand rules cost what ten do, and a mistake in the filing could miss a rule but never admit one. Rules that differ in
+nothing but methods, header fields or wildcards in the query are proved one by one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .first_match import FirstMatch, Match, parse_address, parse_network
-from .patterns import AnyOf, PatternIndex
+from .patterns import AnyOf, PatternIndex, is_literal
 from .specs import ALL_PORTS, Action, Conditions, Forward, Parameters, RuleSpec
 
 # From a field name in lower case to the values of its lines; empty when the request has no such field.
 HeaderLookup = Callable[[bytes], Sequence[bytes]]
 
-# Rules under one host are filed by path too from this many on; below, proving them costs less than looking.
+# Rules under one host are filed by path too from this many on, and those under one path by query and source; below,
+# proving them costs less than looking.
 FEW_RULES = 8
 
 
@@ -72,7 +74,9 @@ class CompiledRule:
         "forward",
         "label",
         "needs_headers",
+        "networks",
         "order",
+        "parameters",
     )
 
     def __init__(self, order: int, label: str, conditions: Conditions, action: Action) -> None:
@@ -89,7 +93,9 @@ class CompiledRule:
         )
         self.needs_headers = bool(self._headers)
         self._queries = tuple(map(_compile_parameters, conditions.query))
-        self._sources = _Sources(conditions.source_ip) if conditions.source_ip else None
+        self.parameters = _plain_parameters(conditions.query)
+        self.networks = tuple(map(parse_network, conditions.source_ip))
+        self._sources = _Sources(self.networks) if self.networks else None
 
     @property
     def hosts(self) -> tuple[bytes, ...]:
@@ -150,6 +156,19 @@ def _compile_parameters(parameters: Parameters) -> _Parameters:
     )
 
 
+def _plain_parameters(alternatives: Sequence[Parameters]) -> tuple[tuple[bytes, bytes], ...]:
+    """Names and values of which the query must have one, letter for letter; none when it may have something else."""
+    pairs: list[tuple[bytes, bytes]] = []
+    for alternative in alternatives:
+        for name, values in alternative:
+            if all(is_literal(text.encode()) for text in (name, *values)):
+                pairs += [(name.lower().encode(), value.lower().encode()) for value in values]
+                break
+        else:
+            return ()
+    return tuple(dict.fromkeys(pairs))
+
+
 @lru_cache(maxsize=4)  # many rules look at one query, and then at the next
 def _parameters_of(query: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """As they were sent: ALB decodes neither `%2F` nor `+` before it compares."""
@@ -170,8 +189,8 @@ class _Sources:
 
     __slots__ = ("_index",)
 
-    def __init__(self, cidrs: Sequence[str]) -> None:
-        self._index = FirstMatch([Match(tuple(map(parse_network, cidrs)), ALL_PORTS)])
+    def __init__(self, networks: tuple[tuple[int, int], ...]) -> None:
+        self._index = FirstMatch([Match(networks, ALL_PORTS)])
 
     def hold(self, source: str) -> bool:
         address = _address(source)
@@ -219,19 +238,56 @@ def _merge(filed: Sequence[_Rules]) -> _Rules:
     return tuple(distinct[order] for order in sorted(distinct))
 
 
+class _Drawer:
+    """The rules of one host and path; by parameter of the query or by network when they are many."""
+
+    __slots__ = ("_always", "_by_network", "_by_parameter", "_sizes", "rules")
+
+    def __init__(self, filed: Sequence[_Rules]) -> None:
+        self.rules = _merge(filed)
+        many = len(self.rules) > FEW_RULES
+        always: list[CompiledRule] = []
+        by_parameter: dict[tuple[bytes, bytes], list[CompiledRule]] = {}
+        by_network: dict[tuple[int, int], list[CompiledRule]] = {}  # by the first address and the size
+        for rule in self.rules:
+            if many and rule.parameters:
+                for pair in rule.parameters:
+                    by_parameter.setdefault(pair, []).append(rule)
+            elif many and rule.networks:
+                for first, last in dict.fromkeys(rule.networks):
+                    by_network.setdefault((first, last - first + 1), []).append(rule)
+            else:
+                always.append(rule)
+        self._always = [tuple(always)]
+        self._by_parameter = {pair: tuple(rules) for pair, rules in by_parameter.items()}
+        self._by_network = {network: tuple(rules) for network, rules in by_network.items()}
+        self._sizes = sorted({size for _, size in by_network})
+
+    def candidates(self, query: bytes, source: str) -> list[_Rules]:
+        found = self._always
+        if self._by_parameter and query:
+            sent = set(_parameters_of(query))
+            found = found + [self._by_parameter[pair] for pair in sent if pair in self._by_parameter]
+        if self._by_network and (address := _address(source)) is not None:
+            around = [(address - address % size, size) for size in self._sizes]
+            found = found + [self._by_network[network] for network in around if network in self._by_network]
+        return found
+
+
 class _Shelf:
     """The rules of one host, by path when they are many."""
 
-    __slots__ = ("_by_path", "_rules")
+    __slots__ = ("_by_path", "_drawers")
 
     def __init__(self, filed: Sequence[_Rules]) -> None:
-        self._rules = [_merge(filed)]
-        self._by_path: PatternIndex[_Rules] | None = None
-        if len(self._rules[0]) > FEW_RULES:
-            self._by_path = PatternIndex(_file(self._rules[0], lambda rule: rule.paths), _merge)
+        self._drawers = [_Drawer(filed)]
+        self._by_path: PatternIndex[_Drawer] | None = None
+        rules = self._drawers[0].rules
+        if len(rules) > FEW_RULES:
+            self._by_path = PatternIndex(_file(rules, lambda rule: rule.paths), _Drawer)
 
-    def candidates(self, path: bytes) -> list[_Rules]:
-        return self._rules if self._by_path is None else self._by_path.find(path)
+    def drawers(self, path: bytes) -> list[_Drawer]:
+        return self._drawers if self._by_path is None else self._by_path.find(path)
 
 
 class RuleTable:
@@ -261,20 +317,21 @@ class RuleTable:
         host = host_without_port(host).lower()
         path, _, query = target.partition(b"?")
         for shelf in self._by_host.find(host):
-            for rules in shelf.candidates(path):
-                for rule in rules:
-                    if rule.order >= best.order:
-                        break
-                    if rule.holds(method, host, path, header, query, source):
-                        best = rule
-                        break
+            for drawer in shelf.drawers(path):
+                for rules in drawer.candidates(query, source):
+                    for rule in rules:
+                        if rule.order >= best.order:
+                            break
+                        if rule.holds(method, host, path, header, query, source):
+                            best = rule
+                            break
         return best
 
     def candidates(self, host: bytes, path: bytes) -> Iterator[CompiledRule]:
         """All rules whose hosts and paths may fit these texts, or these patterns; in no order, some more than once."""
         for shelf in self._by_host.find(host):
-            for rules in shelf.candidates(path):
-                yield from rules
+            for drawer in shelf.drawers(path):
+                yield from drawer.rules
 
     def explain(self, method: bytes, host: bytes, target: bytes, header: HeaderLookup, source: str = "") -> list[Tried]:
         """Every rule in order up to the one that takes the request, each with the first condition that failed.

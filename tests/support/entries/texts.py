@@ -37,7 +37,7 @@ TRACE_WORDS = (
 )  # fmt: skip
 RULE_WORDS = (
     b"example.org", b"a.example.org", b"EXAMPLE.ORG", b":80", b"/", b"/api/", b".png", b"?a=1", b"&b=", b"%2F", b"GET",
-    b"beta", b"192.0.2.1", b"2001:db8::1", PART, b"[", b"]", b"*",
+    b"beta", b"192.0.2.1", b"198.51.100.9", b"2001:db8::1", b"c", PART, b"[", b"]", b"*",
 )  # fmt: skip
 REWRITE_WORDS = (b"/", b"/old/", b"http://b", b"*", b"?a=", b"%0d%0a", b"#", b"//", b"..", b"a", b"example.org", PART)
 YAML_WORDS = (
@@ -116,6 +116,8 @@ _CONDITIONS = (
     Conditions(source_ip=("192.0.2.0/24", "2001:db8::/32")),
     Conditions(method=("GET",), path=("/",)),
     *(Conditions(host=(f"{n}.example.org",), path=(f"/{n}*",)) for n in range(12)),
+    *(Conditions(query=((("b", (f"{n}",)), ("c", ("*",))),)) for n in range(12)),
+    *(Conditions(source_ip=(f"198.51.100.{n}/{28 + n % 5}", "2001:db8::/126")) for n in range(12)),
 )
 _TABLE = RuleTable([RuleSpec(n + 1, conditions, OK) for n, conditions in enumerate(_CONDITIONS)], FixedResponse(404))
 

@@ -317,3 +317,44 @@ def test_the_greatest_draw_there_is_stays_inside() -> None:
 def test_weighted_draws_are_in_proportion() -> None:
     groups = weigh(Forward((WeightedGroup("a", 3), WeightedGroup("b", 0), WeightedGroup("c", 1))))
     assert Counter(pick_group(groups, n / 1000) for n in range(1000)) == {"a": 750, "c": 250}
+
+
+PARAMETERS = st.lists(
+    st.tuples(st.sampled_from(["a", "B", "*"]), st.sampled_from([("1",), ("2", "x"), ("*",), ("",)])),
+    min_size=1,
+    max_size=2,
+).map(tuple)
+CIDRS = st.sampled_from(["192.0.2.0/24", "192.0.2.128/25", "192.0.2.129/32", "0.0.0.0/0", "2001:db8::/32", "::/0"])
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.builds(
+            Conditions,
+            path=st.sampled_from([(), (), ("/x",)]),
+            query=st.lists(PARAMETERS, max_size=2).map(tuple),
+            source_ip=st.lists(CIDRS, max_size=2).map(tuple),
+        ),
+        min_size=FEW_RULES + 1,
+        max_size=4 * FEW_RULES,
+    ),
+    st.sampled_from(
+        ["192.0.2.1", "192.0.2.129", "::ffff:192.0.2.129", "203.0.113.1", "2001:db8::1", "/run/app.sock", ""]
+    ),
+    st.lists(st.sampled_from([b"a=1", b"A=2", b"b=X", b"b", b"c=", b""]), max_size=3).map(b"&".join),
+)
+def test_many_rules_on_query_and_source_equal_a_plain_reading(conditions, source: str, query: bytes) -> None:
+    compiled = table(*conditions)
+    for target in (b"/x?" + query, b"/y?" + query, b"/x"):
+        asked = (b"GET", b"h", target, no_headers, source)
+        assert compiled.match(*asked).label == compiled.explain(*asked)[-1].rule
+
+
+def test_of_ten_thousand_rules_on_query_and_source_few_are_proved() -> None:
+    by_tenant = [Conditions(query=((("tenant", (f"t{n}",)),),)) for n in range(5000)]
+    by_source = [Conditions(source_ip=(f"10.{n >> 8}.{n & 255}.0/24",)) for n in range(5000)]
+    compiled = table(*by_tenant, *by_source)
+    [shelf] = compiled._by_host.find(b"h")
+    [drawer] = shelf.drawers(b"/")
+    assert sum(map(len, drawer.candidates(b"x=y&Tenant=T4999", "10.1.2.3"))) == 2
