@@ -153,32 +153,30 @@ def no_more_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-# name: (what the origin does and then nothing more, the client's status or None where the answer is cut)
-SILENT: dict[str, tuple[Reply, int | None]] = {
-    "never answers": (hang, 504),
-    "stops in the head": (say(b"HTTP/1.1 200 OK\r\nX-A", hang), 504),
-    "stops after 103": (say(b"HTTP/1.1 103 Early Hints\r\n\r\n", hang), 504),
-    "stops after the head": (say(HEAD, hang), None),
-    "stops in a body of known length": (say(HEAD + b"part", hang), None),
-    "stops in a chunk": (say(CHUNKS + b"64\r\npart", hang), None),
-    "stops before the last line": (say(CHUNKS + b"4\r\npart\r\n0\r\n", hang), None),
+# name: (what the origin says before it says nothing more, the client's status or None where the answer is cut)
+SILENT: dict[str, tuple[bytes, int | None]] = {
+    "never answers": (b"", 504),
+    "stops in the head": (b"HTTP/1.1 200 OK\r\nX-A", 504),
+    "stops after 103": (b"HTTP/1.1 103 Early Hints\r\n\r\n", 504),
+    "stops after the head": (HEAD, None),
+    "stops in a body of known length": (HEAD + b"part", None),
+    "stops in a chunk": (CHUNKS + b"64\r\npart", None),
+    "stops before the last line": (CHUNKS + b"4\r\npart\r\n0\r\n", None),
 }
 
 
 @pytest.mark.parametrize("protocol", ["http1", "http2"])
 @pytest.mark.parametrize("name", SILENT)
 def test_an_origin_that_falls_silent(name: str, protocol: str) -> None:
-    reply, status = SILENT[name]
+    said, status = SILENT[name]
 
     async def main() -> None:
-        async with Origin(reply, response(b"next")) as origin, balancing(origin.port) as balancer:
+        async with Origin(say(said, hang), response(b"next")) as origin, balancing(origin.port) as balancer:
             target = balancer.group().targets[0]
 
             async def time_passes() -> None:
-                """A minute of silence, told once what the origin has to say has come."""
-                await until(lambda: origin.requests)
-                if name != "never answers":
-                    await asyncio.sleep(0.03)
+                """A minute of silence, once what the origin has to say has come."""
+                await until(lambda: origin.requests and target.counters.bytes_in == len(said))
                 balancer.proxy.clock.now += 61
                 balancer.listener.sweep(balancer.proxy.clock.now)
 
