@@ -34,19 +34,6 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def test_a_target_that_never_answers_is_504() -> None:
-    async def main() -> None:
-        async with Origin(hang) as origin, balancing(origin.port) as balancer:
-            exchange = asyncio.create_task(balancer.exchange(LAST))
-            while not origin.requests:
-                await asyncio.sleep(0.001)
-            later(balancer, 61)
-            assert (await exchange).startswith(b"HTTP/1.1 504 ")
-            assert balancer.log[-1].reason == "target_timeout"
-
-    run(main())
-
-
 def test_a_body_that_stops_is_408() -> None:
     async def main() -> None:
         async with Origin(response()) as origin, balancing(origin.port) as balancer:
