@@ -30,15 +30,7 @@ if TYPE_CHECKING:
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-MAX_STREAMS = 128  # ALB's
-STREAM_WINDOW = 64 * 1024 - 1  # Envoy's advice for the edge; never its old default of 256 MiB (envoy#8114)
-CONNECTION_WINDOW = 1024 * 1024
-# Resets cost a client nothing and us a request (CVE-2023-44487), and so do our own (CVE-2025-8671); pings and
-# settings ask for an answer each (CVE-2019-9512, 9515), and empty DATA says nothing (9518). More than this in a
-# minute ends the connection.
-MAX_RESETS = 100
-MAX_CONTROL_FRAMES = 600
-BUDGET_PERIOD = 60.0
+BUDGET_PERIOD = 60.0  # seconds; more resets or control frames in one than the limits say ends the connection
 
 _CONFIG = h2.config.H2Configuration(
     client_side=False,
@@ -112,14 +104,14 @@ class Http2Session(asyncio.Protocol):
         codes = h2.settings.SettingCodes
         self.frames.local_settings.update(
             {
-                codes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                codes.MAX_CONCURRENT_STREAMS: limits.http2_max_streams,
+                codes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
                 codes.MAX_HEADER_LIST_SIZE: limits.head,
                 codes.ENABLE_CONNECT_PROTOCOL: 1,
             }
         )
         self.frames.initiate_connection()
-        self.frames.increment_flow_control_window(CONNECTION_WINDOW - 65535)
+        self.frames.increment_flow_control_window(limits.http2_connection_window - 65535)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -180,7 +172,10 @@ class Http2Session(asyncio.Protocol):
             self._resets = self._control_frames = 0
         self._resets += resets
         self._control_frames += control_frames
-        if not self._ended and (self._resets > MAX_RESETS or self._control_frames > MAX_CONTROL_FRAMES):
+        limits = self.listener.limits
+        if not self._ended and (
+            self._resets > limits.http2_max_resets or self._control_frames > limits.http2_max_control_frames
+        ):
             self.listener.counters.failed["http2_flood"] += 1
             if not self.going:
                 self._say_goaway(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)

@@ -43,6 +43,9 @@ class RateLimitSpec:
 class ListenerLimits:
     """What a client may take of a listener: how long, how much, how often. 0 is no limit, where 0 may be said."""
 
+    # From accept to a PROXY header's last byte. A proxy sends it with its first packet; HAProxy and nginx wait as long
+    # as for a handshake, Envoy without an end.
+    proxy_header_timeout: float = 5.0
     tls_handshake_timeout: float = 10.0  # ALB's
     first_byte_timeout: float = 30.0  # from accept on; browsers connect ahead of need
     head_timeout: float = 10.0  # from a head's first byte to its last; HAProxy's guides, nginx 60 is lax
@@ -67,9 +70,24 @@ class ListenerLimits:
     linger: int = 64 * 1024  # what is read of a body that nobody wants
     buffer: int = 64 * 1024  # what is held for a client that reads slowly; then its target is not read from
 
+    chunk_extension: int = 256  # bytes behind a chunk's size: far above real use (CVE-2023-39326)
+    trailer: int = 8 * 1024
+    trailer_fields: int = 20
+
+    backlog: int = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
     connections: int = 0
     connections_per_source: int = 0
+    flows: int = 8192  # of UDP; each is a socket. Beyond it the one that was silent longest ends
     rates: tuple[RateLimitSpec, ...] = ()
+
+    http2_max_streams: int = 128  # ALB's
+    http2_stream_window: int = 64 * 1024  # Envoy's advice for the edge; never its old default of 256 MiB (envoy#8114)
+    http2_connection_window: int = 1024 * 1024
+    # Resets cost a client nothing and us a request (CVE-2023-44487), and so do our own (CVE-2025-8671); pings and
+    # settings ask for an answer each (CVE-2019-9512, 9515), and empty DATA says nothing (9518). More than this in a
+    # minute ends the connection.
+    http2_max_resets: int = 100
+    http2_max_control_frames: int = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +328,8 @@ class RuleSpec:
     host_rewrite: Rewrite | None = None
     request_headers: HeaderChanges = UNCHANGED  # after the listener's
     response_headers: HeaderChanges = UNCHANGED
+    body_limit: int | None = None  # None: the listener's
+    request_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +459,15 @@ class ListenerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What all listeners of one process take together."""
+
+    connections: int = 0  # at once, UDP flows too; 0 is no limit
+    # Percent of the file descriptors; with more in use nothing new is begun, so that what is under way finds some.
+    descriptors: int = 90
+
+
+@dataclass(frozen=True, slots=True)
 class ProxySpec:
     """All that the proxy plane does. A target group's firewall is its load balancer's."""
 
@@ -446,6 +475,7 @@ class ProxySpec:
     target_groups: tuple[TargetGroupSpec, ...] = ()
     group_firewalls: tuple[tuple[str, FirewallSpec], ...] = ()  # target group name -> who may be connected to
     sticky_key: bytes = field(default=b"", repr=False)  # signs the cookies of stickiness; b"": one for this process
+    limits: ProcessLimits = ProcessLimits()
 
     def used_groups(self) -> set[str]:
         """The target groups that an action of some listener forwards to."""

@@ -16,11 +16,16 @@ KEYS_OF = {
     ("timeouts", ("TCP", "TLS")): ("relay",),
     ("timeouts", ("UDP",)): ("flow",),
     ("timeouts", ("HTTPS", "TLS")): ("tls_handshake",),
+    ("timeouts", CONNECTIONS): ("proxy_header",),
+    ("limits", ("UDP",)): ("flows",),
     ("limits", HTTP): (
         *("request_line", "header_field", "request_head", "header_fields", "forwarded_for"),
         *("body", "body_rate", "body_rate_grace", "ahead", "linger", "rates"),
+        *("chunk_extension", "trailer", "trailer_fields"),
+        *("http2_max_streams", "http2_stream_window", "http2_connection_window"),
+        *("http2_max_resets", "http2_max_control_frames"),
     ),
-    ("limits", CONNECTIONS): ("buffer", "connections", "connections_per_source"),
+    ("limits", CONNECTIONS): ("buffer", "backlog", "connections", "connections_per_source"),
 }
 
 

@@ -115,7 +115,8 @@ def _proxy(
             for group in balancer.target_groups
         )
         group_firewalls += ((group.name, firewall) for group in balancer.target_groups)
-    return ProxySpec(tuple(listeners), tuple(groups), tuple(group_firewalls))
+    limits = compile_limits.process_limits(configuration.limits)
+    return ProxySpec(tuple(listeners), tuple(groups), tuple(group_firewalls), limits=limits)
 
 
 def _listener(
@@ -185,6 +186,8 @@ def compile_rule(rule: models.Rule) -> RuleSpec:
         host_rewrite=_rewrite(transforms.host_header_rewrite),
         request_headers=_header_changes(rule.request_headers),
         response_headers=_header_changes(rule.response_headers),
+        body_limit=rule.limits.body,
+        request_timeout=rule.timeouts.request,
     )
 
 

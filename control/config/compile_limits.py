@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...proxy.specs import GroupLimits, ListenerLimits, RateLimitSpec, RetrySpec, StickinessSpec
+from ...proxy.specs import GroupLimits, ListenerLimits, ProcessLimits, RateLimitSpec, RetrySpec, StickinessSpec
 from . import models_limits as models
 
 DEFAULT_COOKIE = "AWSALB"
@@ -11,6 +11,7 @@ DEFAULT_STATUSES = (502, 503, 504)
 
 def listener_limits(timeouts: models.ListenerTimeouts, limits: models.ListenerLimits) -> ListenerLimits:
     return ListenerLimits(
+        proxy_header_timeout=timeouts.proxy_header,
         tls_handshake_timeout=timeouts.tls_handshake,
         first_byte_timeout=timeouts.first_byte,
         head_timeout=timeouts.request_head,
@@ -33,10 +34,24 @@ def listener_limits(timeouts: models.ListenerTimeouts, limits: models.ListenerLi
         ahead=limits.ahead,
         linger=limits.linger,
         buffer=limits.buffer,
+        chunk_extension=limits.chunk_extension,
+        trailer=limits.trailer,
+        trailer_fields=limits.trailer_fields,
+        backlog=limits.backlog,
         connections=limits.connections,
         connections_per_source=limits.connections_per_source,
+        flows=limits.flows,
         rates=tuple(map(_rate, limits.rates)),
+        http2_max_streams=limits.http2_max_streams,
+        http2_stream_window=limits.http2_stream_window,
+        http2_connection_window=limits.http2_connection_window,
+        http2_max_resets=limits.http2_max_resets,
+        http2_max_control_frames=limits.http2_max_control_frames,
     )
+
+
+def process_limits(limits: models.ProcessLimits) -> ProcessLimits:
+    return ProcessLimits(limits.connections, limits.descriptors)
 
 
 def _rate(limit: models.RateLimit) -> RateLimitSpec:

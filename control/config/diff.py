@@ -17,6 +17,7 @@ from ...proxy.specs import (
     ListenerLimits,
     ListenerSpec,
     NamedTargetSpec,
+    ProcessLimits,
     RetrySpec,
     TargetGroupSpec,
     TargetSpec,
@@ -46,6 +47,7 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _value("targets are resolved by", _resolvers(old), _resolvers(new))
     yield from _value("shutdown grace", _grace(old), _grace(new))
     yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
+    yield from (f"process limits: {line}" for line in _numbers(old.proxy.limits, new.proxy.limits))
     yield from _value("workers", old.workers, new.workers)
     if old.proxy.sticky_key != new.proxy.sticky_key:
         yield "stickiness key " + ("changed" if old.proxy.sticky_key and new.proxy.sticky_key else "added or removed")
@@ -163,7 +165,7 @@ def _stickiness(group: TargetGroupSpec) -> str:
     return f"{spec.kind} {spec.cookie} {seconds_as_text(spec.duration)}" if spec else "none"
 
 
-Numbers = TypeVar("Numbers", ListenerLimits, GroupLimits, RetrySpec)
+Numbers = TypeVar("Numbers", ListenerLimits, GroupLimits, ProcessLimits, RetrySpec)
 
 
 def _numbers(old: Numbers, new: Numbers) -> Iterator[str]:

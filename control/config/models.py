@@ -12,7 +12,18 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
-from .models_limits import GroupLimits, GroupTimeouts, ListenerLimits, ListenerTimeouts, Retries, Stickiness, StickyFor
+from .models_limits import (
+    GroupLimits,
+    GroupTimeouts,
+    ListenerLimits,
+    ListenerTimeouts,
+    ProcessLimits,
+    Retries,
+    RuleLimits,
+    RuleTimeouts,
+    Stickiness,
+    StickyFor,
+)
 from .models_rules import Conditions, HeaderChanges, Transforms
 from .models_security import SecuritySection
 from .scalars import (
@@ -301,6 +312,10 @@ class Rule(Described):
     """Changes to what targets get, after the listener's."""
     response_headers: HeaderChanges | None = None
     """Changes to what clients get, after the listener's."""
+    timeouts: RuleTimeouts = RuleTimeouts()
+    """In place of the listener's."""
+    limits: RuleLimits = RuleLimits()
+    """In place of the listener's."""
 
 
 class ProxyProtocol(Described):
@@ -519,6 +534,8 @@ class Configuration(Described):
     """What is kept on disk."""
     shutdown: ShutdownSection = ShutdownSection()
     """How the process ends."""
+    limits: ProcessLimits = ProcessLimits()
+    """What the process takes of all clients together."""
     workers: WorkerCount = 1
     """Processes that serve, at most 512; auto is one per processor. 1 is this process itself."""
 

@@ -26,6 +26,8 @@ Buffer = Annotated[int, *size(4 * KIB, 64 * MIB)]
 class ListenerTimeouts(Model):
     """Seconds are counted by a clock that ticks once a second."""
 
+    proxy_header: Timeout = 5.0
+    """From accept to the end of a PROXY protocol header; a proxy sends it with its first packet."""
     tls_handshake: Timeout = 10.0
     """From accept to the end of the handshake; ALB's figure."""
     first_byte: Timeout = 30.0
@@ -88,12 +90,51 @@ class ListenerLimits(Model):
     """How much is read on of a body that nobody wants."""
     buffer: Buffer = 64 * KIB
     """What is held for a client that reads slowly, before its target is not read from any more."""
+    chunk_extension: Annotated[int, *size(0, 64 * KIB)] = 256
+    """Behind the size of each chunk of a body; longer: 400."""
+    trailer: Annotated[int, *size(0, MIB)] = 8 * KIB
+    """All fields after a body together; longer: 400."""
+    trailer_fields: Annotated[int, *whole(0, 10_000)] = 20
+    """More: 400."""
+    backlog: Annotated[int, *whole(1, 65_535)] = 4096
+    """Connections that the kernel holds until they are accepted; its own net.core.somaxconn caps it."""
     connections: Annotated[int, *whole(0, MILLION)] = 0
     """At once; more are closed. 0: no limit. Of each worker, as the next."""
     connections_per_source: Annotated[int, *whole(0, MILLION)] = 0
     """At once of one address (IPv6: one /64); more are closed. 0: no limit."""
+    flows: Annotated[int, *whole(1, MILLION)] = 8192
+    """Of a UDP listener at once, of each worker; beyond it the one that was silent longest ends."""
     rates: tuple[RateLimit, ...] = ()
     """Requests per time; more: 429 with Retry-After. A request must pass each of them. Of each worker."""
+    http2_max_streams: Annotated[int, *whole(1, 10_000)] = 128
+    """Requests that an HTTP/2 connection may have under way; ALB's. More are refused with REFUSED_STREAM."""
+    http2_stream_window: Annotated[int, *size(KIB, 16 * MIB)] = 64 * KIB
+    """What a client may send ahead on one stream; Envoy's advice for the edge."""
+    http2_connection_window: Annotated[int, *size(64 * KIB, 64 * MIB)] = MIB
+    """The same on all streams of a connection together."""
+    http2_max_resets: Annotated[int, *whole(1, MILLION)] = 100
+    """Streams that are reset in a minute; more ends the connection."""
+    http2_max_control_frames: Annotated[int, *whole(1, MILLION)] = 600
+    """Frames that only make work (pings, settings, empty data) in a minute; more ends the connection."""
+
+
+class RuleTimeouts(Model):
+    request: TimeoutOrOff | None = None
+    """The whole request, answer and all. Left out: the listener's. 0: no limit."""
+
+
+class RuleLimits(Model):
+    body: Annotated[int, *size(0, 1 << 50)] | None = None
+    """Longer: 413. Left out: the listener's. 0: no limit."""
+
+
+class ProcessLimits(Model):
+    """What the whole process takes, or with `workers` each of them; more is refused, each with a reason of its own."""
+
+    connections: Annotated[int, *whole(0, MILLION)] = 0
+    """Of clients, on all listeners together, UDP flows too; more are closed. 0: no limit."""
+    descriptors: Annotated[int, *whole(10, 100)] = 90
+    """Percent of the file descriptors. When more are in use new clients get 503 or are closed. 100: no limit."""
 
 
 class GroupTimeouts(Model):

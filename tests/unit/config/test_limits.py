@@ -14,6 +14,7 @@ from penstock.proxy.specs import (
     Forward,
     GroupLimits,
     ListenerLimits,
+    ProcessLimits,
     RateLimitSpec,
     RetrySpec,
     StickinessSpec,
@@ -55,21 +56,26 @@ def test_every_key_reaches_its_place() -> None:
     [listener] = settings(
         with_listener(
             "timeouts: {first_byte: 2s, request_head: 3s, idle: 4s, request: 5s, keep_alive: 6s,"
-            " connection_age: 7s, tunnel: 8s, linger: 11s},"
+            " connection_age: 7s, tunnel: 8s, linger: 11s, proxy_header: 12s},"
             " limits: {request_line: 1K, header_field: 2KiB, request_head: 3KiB, header_fields: 4, forwarded_for: 5,"
             " body: 6MiB, body_rate: 7, body_rate_grace: 8s, ahead: 9KiB, linger: 10KiB, buffer: 11KiB,"
+            " chunk_extension: 1, trailer: 2, trailer_fields: 3, backlog: 4,"
             " connections: 12, connections_per_source: 13,"
+            " http2_max_streams: 1, http2_stream_window: 2KiB, http2_connection_window: 128KiB, http2_max_resets: 4,"
+            " http2_max_control_frames: 5,"
             " rates: [{by: header, header: X-Key, requests: 60, per: 1m, burst: 5}, {by: source, requests: 9}]}"
         )
     ).proxy.listeners
     assert listener.limits == ListenerLimits(
-        *(10.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 350.0, 120.0, 11.0),
-        *(1024, 2048, 3072, 4, 5, 6 << 20, 7, 8.0, 9216, 10240, 11264, 12, 13),
+        *(12.0, 10.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 350.0, 120.0, 11.0),
+        *(1024, 2048, 3072, 4, 5, 6 << 20, 7, 8.0, 9216, 10240, 11264, 1, 2, 3, 4, 12, 13, 8192),
         (RateLimitSpec("header", 1.0, 5, "x-key"), RateLimitSpec("source", 9.0, 9)),
+        *(1, 2048, 128 << 10, 4, 5),
     )
     assert settings(with_listener("timeouts: {relay: 9s}", "TCP")).proxy.listeners[0].limits.relay_timeout == 9.0
-    flows = with_listener("timeouts: {flow: 9s}", "UDP").replace("{name: tg}", "{name: tg, protocol: UDP}")
-    assert settings(flows).proxy.listeners[0].limits.flow_timeout == 9.0
+    flows = with_listener("timeouts: {flow: 9s}, limits: {flows: 8}", "UDP")
+    limits = settings(flows.replace("{name: tg}", "{name: tg, protocol: UDP}")).proxy.listeners[0].limits
+    assert (limits.flow_timeout, limits.flows) == (9.0, 8)
     secure = with_listener("certificate: dev, timeouts: {tls_handshake: 9s}").replace("HTTP,", "HTTPS,")
     assert settings(secure).proxy.listeners[0].limits.tls_handshake_timeout == 9.0
     [group] = settings(
@@ -85,8 +91,22 @@ def test_every_key_reaches_its_place() -> None:
     assert group.stickiness == StickinessSpec("app_cookie", 60.0, "session")
     for spec in (listener.limits, group.limits, group.retries):
         same = [each.name for each in fields(spec) if getattr(spec, each.name) == getattr(type(spec)(), each.name)]
-        others = ["tls_handshake_timeout", "relay_timeout", "flow_timeout"] if spec is listener.limits else []
+        others = ["tls_handshake_timeout", "relay_timeout", "flow_timeout", "flows"] if spec is listener.limits else []
         assert same == others, "each was given another value"
+
+
+def test_a_rule_may_have_limits_of_its_own() -> None:
+    rule = "{priority: 1, conditions: {path: [/a]}, action: {forward: tg}%s}"
+    text = with_listener(f"rules: [{rule % ', timeouts: {request: 2s}, limits: {body: 3MiB}'}]")
+    [spec] = settings(text).proxy.listeners[0].rules
+    assert (spec.request_timeout, spec.body_limit) == (2.0, 3 << 20)
+    [spec] = settings(with_listener(f"rules: [{rule % ''}]")).proxy.listeners[0].rules
+    assert (spec.request_timeout, spec.body_limit) == (None, None)
+
+
+def test_limits_of_the_process() -> None:
+    assert settings(PLAIN).proxy.limits == ProcessLimits(0, 90)
+    assert settings(PLAIN + "limits: {connections: 5, descriptors: 80}").proxy.limits == ProcessLimits(5, 80)
 
 
 def test_stickiness_of_a_weighted_forward() -> None:
@@ -116,6 +136,11 @@ GROUP = "load_balancer.target_groups[0]"
          f"{LISTENER}.limits.rates: is for HTTP and HTTPS, and this listener is TCP"),
         (with_listener("timeouts: {keep_alive: 1s}", "TCP"),
          f"{LISTENER}.timeouts.keep_alive: is for HTTP and HTTPS, and this listener is TCP"),
+        (with_listener("limits: {http2_max_streams: 9}", "TCP"),
+         f"{LISTENER}.limits.http2_max_streams: is for HTTP and HTTPS, and this listener is TCP"),
+        (with_listener("limits: {flows: 9}"),
+         f"{LISTENER}.limits.flows: is for UDP, and this listener is HTTP"),
+        (PLAIN + "limits: {descriptors: 101}", "limits.descriptors: must be from 10 to 100, not 101"),
         (with_listener("timeouts: {relay: 1s}"),
          f"{LISTENER}.timeouts.relay: is for TCP and TLS, and this listener is HTTP"),
         (with_listener("default_action: {forward: tg, stickiness: 1h}"),
