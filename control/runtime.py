@@ -103,6 +103,12 @@ class Runtime:
         return self.phase == "ready" and (self.workers is None or self.workers.serving)
 
     @property
+    def out_of_descriptors(self) -> bool:
+        """New clients are turned away, here or by one of the workers at least."""
+        workers = self.workers.statuses() if self.workers is not None else ()
+        return self.proxy.intake.is_full() or any(worker.out_of_descriptors for worker in workers)
+
+    @property
     def drain(self) -> float:
         """Seconds that requests may finish when nothing more is accepted."""
         return self.settings.drain if self.settings else 0.0

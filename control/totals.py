@@ -31,6 +31,7 @@ class Snapshot:
     dns: Values = field(default_factory=dict)
     cpu_seconds: float = 0.0
     resident_bytes: int = 0
+    out_of_descriptors: int = 0  # 1, and in sum how many of them are
 
     def add(self, other: Snapshot) -> None:
         for listener, values in other.listeners.items():
@@ -40,6 +41,7 @@ class Snapshot:
         add(self.dns, other.dns)
         self.cpu_seconds += other.cpu_seconds
         self.resident_bytes += other.resident_bytes
+        self.out_of_descriptors += other.out_of_descriptors
 
     def without_gauges(self) -> Snapshot:
         """What is left of a process that has ended."""

@@ -137,6 +137,7 @@ class Worker:
         times = os.times()
         counted.cpu_seconds = times.user + times.system
         counted.resident_bytes = _resident_bytes()
+        counted.out_of_descriptors = int(self._runtime.proxy.intake.is_full())
         return counted
 
 

@@ -81,6 +81,7 @@ class WorkerStatus:
     connections: int  # accepted since it began, on all listeners
     cpu_seconds: float
     resident_bytes: int
+    out_of_descriptors: bool
 
 
 class Worker:
@@ -393,7 +394,7 @@ class Workers:
             WorkerStatus(
                 number, worker.process.pid, worker.serving, self._restarts[number],
                 sum(listener["accepted"] for listener in worker.counted.listeners.values()),
-                worker.counted.cpu_seconds, worker.counted.resident_bytes,
+                worker.counted.cpu_seconds, worker.counted.resident_bytes, bool(worker.counted.out_of_descriptors),
             )
             for number, worker in sorted(self._workers.items())
         ]  # fmt: skip

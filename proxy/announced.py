@@ -14,10 +14,6 @@ from .first_match import parse_address, parse_network
 from .proxy_protocol import MAX_V2, Announcement, BadProxyHeader, parse
 from .specs import TrustedProxiesSpec, is_unix
 
-# From accept to the header's last byte. A proxy sends it with its first packet; HAProxy and nginx wait as long as for a
-# handshake, Envoy without an end.
-HEADER_TIMEOUT = 5.0
-
 UNTRUSTED = Verdict(False, "proxy_protocol:untrusted", "only trusted proxies may connect here, and this is none")
 
 
@@ -39,10 +35,10 @@ class TrustedProxies:
         return self._required and not self.trusts(peer)
 
 
-async def read_header(sock: socket.socket) -> Announcement:
+async def read_header(sock: socket.socket, patience: float) -> Announcement:
     """The header at the head of this connection. BadProxyHeader, TimeoutError, or another OSError."""
     held = b""
-    async with asyncio.timeout(HEADER_TIMEOUT):
+    async with asyncio.timeout(patience):
         while True:
             seen = await _peek(sock, MAX_V2 - len(held))
             if not seen:

@@ -59,6 +59,12 @@ def unix_socket(path: str, name: str) -> tuple[socket.socket, FileIdentity]:
         return sock, _identity(path)
 
 
+def set_backlog(sock: socket.socket, backlog: int) -> None:
+    """Of a socket that listens already; others are told when they begin."""
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.listen(backlog)
+
+
 def remove_socket(path: str, identity: FileIdentity) -> None:
     """Unless another process has put its own there meanwhile."""
     with suppress(OSError):

@@ -8,12 +8,12 @@ forwarded, so the other side sees whole size lines only.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from .http_fields import BadMessage, field_line
 
-MAX_CHUNK_LINE = 256 + 18  # 16 digits, CRLF, and 256 bytes of extension: far above real use (CVE-2023-39326)
-MAX_TRAILER = 8 * 1024
 _size = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
+_extended = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*+;").match
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE = _TOKEN + rb"|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
 _size_with_extension = re.compile(
@@ -23,7 +23,20 @@ _size_with_extension = re.compile(
 ).fullmatch
 MAX_CHUNK = (1 << 63) - 1
 
+MAX_SIZE_LINE = 16 + 2  # digits and CRLF
+
 _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+
+
+class ChunkLimits(NamedTuple):
+    """Bytes behind each size, bytes of all trailer fields, and how many they are. The defaults are ListenerLimits'."""
+
+    extension: int = 256
+    trailer: int = 8 * 1024
+    trailer_fields: int = 20
+
+
+DEFAULT_LIMITS = ChunkLimits()
 
 
 class ChunkedReader:
@@ -32,20 +45,22 @@ class ChunkedReader:
     With `unwrap` only the content goes on, for a HTTP/1.0 client that does not know chunks.
     """
 
-    __slots__ = ("_held", "_left", "_state", "_trailer", "_unwrap", "content", "done", "rest")
+    __slots__ = ("_fields", "_held", "_left", "_limits", "_state", "_trailer", "_unwrap", "content", "done", "rest")
 
-    def __init__(self, *, unwrap: bool = False) -> None:
+    def __init__(self, limits: ChunkLimits = DEFAULT_LIMITS, *, unwrap: bool = False) -> None:
+        self._limits = limits
         self._held: bytes = b""
         self._left = 0
         self._state = _SIZE
-        self._trailer = 0
+        self._trailer = self._fields = 0
         self._unwrap = unwrap
         self.content = 0  # bytes of content so far
         self.done = False
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Raises BadMessage(400, "bad_chunk") when the body is not one."""
+        """Raises BadMessage(400) when the body is not one, or has more around its content than is allowed."""
+        limits = self._limits
         if self._held:
             data = self._held + data
             self._held = b""
@@ -81,11 +96,11 @@ class ChunkedReader:
                 else:
                     after = data.find(b"\n", position) + 1
                     if after == 0:
-                        if end - position > MAX_CHUNK_LINE:
-                            raise BadMessage(400, "bad_chunk")
+                        if end - position > MAX_SIZE_LINE + limits.extension:
+                            raise _too_long(data, position)
                         break
-                    if after - position > MAX_CHUNK_LINE:
-                        raise BadMessage(400, "bad_chunk")
+                    if after - position > MAX_SIZE_LINE + limits.extension:
+                        raise _too_long(data, position)
                     extended = _size_with_extension(data[position:after])
                     if extended is None:
                         raise BadMessage(400, "bad_chunk")
@@ -105,7 +120,7 @@ class ChunkedReader:
             else:
                 after = data.find(b"\n", position) + 1
                 if after == 0:
-                    if end - position + self._trailer > MAX_TRAILER:
+                    if end - position + self._trailer > limits.trailer:
                         raise BadMessage(400, "trailer_too_long")
                     break
                 line = data[position:after]
@@ -117,10 +132,13 @@ class ChunkedReader:
                     self.rest = data[after:]
                     return spans[0] if len(spans) == 1 else b"".join(spans)
                 self._trailer += len(line)
-                if self._trailer > MAX_TRAILER:
+                if self._trailer > limits.trailer:
                     raise BadMessage(400, "trailer_too_long")
                 if line[-2:] != b"\r\n" or field_line(line[:-2]) is None:
                     raise BadMessage(400, "bad_trailer")
+                self._fields += 1
+                if self._fields > limits.trailer_fields:
+                    raise BadMessage(400, "too_many_trailer_fields")
         if unwrap:
             self._held = data[position:]
             return b"".join(spans)
@@ -129,6 +147,11 @@ class ChunkedReader:
             return data
         spans.append(data[start:position])
         return b"".join(spans)
+
+
+def _too_long(data: bytes, position: int) -> BadMessage:
+    """A size line beyond its limit: for its extension, or because it never was one."""
+    return BadMessage(400, "chunk_extension_too_long" if _extended(data, position) else "bad_chunk")
 
 
 def wrap(data: bytes) -> bytes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .http1 import RequestHead, ResponseHead
     from .listener import Listener
     from .plan import Plan
+    from .specs import ListenerLimits
     from .targets import Observer, Target, TargetGroup
 
 # What cannot be sent again goes out on a kept connection only if that was in use within the last second: targets that
@@ -44,11 +45,13 @@ class Exchange:
     __slots__ = (
         "_awaited",
         "_began",
+        "_body_from",
         "_connecting",
         "_finished",
         "_mended",
         "_repeats",
         "_replay",
+        "_slow_for",
         "_started",
         "_wait",
         "connection_id",
@@ -110,6 +113,8 @@ class Exchange:
         self.status = self.target_status = 0
         self.received = self.sent = 0
         self.request_time = self.target_time = -1.0
+        self._body_from = 0  # what of `received` came before the body
+        self._slow_for = 0.0  # seconds that the body was waited for
         self._started = 0.0
         self._began = False  # its answer
         self._finished = True  # it is counted and logged
@@ -446,6 +451,25 @@ class Exchange:
             self._fail(408, "body_timeout")
         else:
             self._fail(504, "target_timeout")
+
+    def _review(self, limits: ListenerLimits, elapsed: float, *, held_back: bool) -> None:
+        """Once a second: what no deadline of one step can see, the whole request, and how slowly its body drips."""
+        patience = self.route.request_timeout if self.route is not None else limits.request_timeout
+        if patience and perf_counter() - self._started >= patience:
+            self._end_late("request_timeout", 504)
+        elif self.sending and not held_back and limits.body_rate:
+            self._slow_for += elapsed
+            if self._slow_for > limits.body_rate_grace:
+                came = self.received - self._body_from
+                if came < limits.body_rate * self._slow_for:
+                    self._end_late("body_too_slow", 408)
+
+    def _end_late(self, reason: str, status: int) -> None:
+        self._give_up()
+        if self._began:
+            self._abort(reason)
+        else:
+            self._fail(status, reason)
 
     def _forget(self) -> None:
         """Nothing of the request before this one is true of it."""

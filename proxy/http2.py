@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .http1 import CHUNKED, ResponseHead, parse_unusual_request_line, request_line
-from .http_fields import MAX_FIELDS, MAX_REQUEST_LINE, BadMessage
+from .http_fields import BadMessage
+from .specs import ListenerLimits
 
 Headers = list[tuple[bytes, bytes]]
 
 # RFC 9113 8.2.2: fields of a connection, which HTTP/2 has none of. The library refuses most; we refuse all.
 _CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 MAX_REMEMBERED = 2048
+DEFAULT_LIMITS = ListenerLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,13 @@ class Http2Request:
     trailers: bool
 
 
-def request_of(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, websocket_key: bytes) -> Http2Request:
+def request_of(
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    ended: bool,
+    websocket_key: bytes,
+    limits: ListenerLimits = DEFAULT_LIMITS,
+) -> Http2Request:
     """Translate a request's header list. `ended`: no body follows. Raises BadMessage with the status to answer.
 
     An extended CONNECT for a WebSocket (RFC 8441) becomes the GET that HTTP/1 upgrades with, under `websocket_key`.
@@ -62,7 +70,7 @@ def request_of(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, websocket
         else:
             has_length = has_length or name == b"content-length"
             lines.append(name + b": " + value)
-        if len(lines) > MAX_FIELDS:
+        if len(lines) > limits.fields:
             raise BadMessage(431, "too_many_fields")
 
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
@@ -78,8 +86,8 @@ def request_of(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, websocket
         method = b"GET"
         lines += [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: " + websocket_key]
     line = b"%b %b HTTP/1.1\r\n" % (method, path)
-    if len(line) > MAX_REQUEST_LINE or request_line(line) is None:
-        understood = parse_unusual_request_line(line)
+    if len(line) > limits.request_line or request_line(line) is None:
+        understood = parse_unusual_request_line(line, limits.request_line)
         if understood.authority is not None:  # absolute-form has no place in :path
             raise BadMessage(400, "bad_target")
     if cookies:

@@ -21,12 +21,13 @@ from hyperframe.frame import GoAwayFrame
 
 from .http2 import request_of
 from .http2_frames import Frames
-from .http2_stream import LINGER_TIMEOUT, Http2Stream
+from .http2_stream import Http2Stream
 from .http_fields import BadMessage
 from .records import NO_TLS, tls_facts
 
 if TYPE_CHECKING:
     from .listener import Listener
+    from .specs import ListenerLimits
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -57,6 +58,7 @@ class Http2Session(asyncio.Protocol):
         "listener",
         "local",
         "peer",
+        "retire_at",
         "streams",
         "tail",
         "tls",
@@ -76,6 +78,7 @@ class Http2Session(asyncio.Protocol):
         self.tracer = listener.tracer  # the connection's, whatever a reload changes: its tail begins what this ends
         self.connection_id = ""
         self.deadline = 0.0
+        self.retire_at = 0.0  # 0: never
         self.full = False  # the client reads slower than we write
         self.going = False  # GOAWAY was said: no new streams
         self._ended = False  # all was said; what still comes is thrown away
@@ -99,10 +102,14 @@ class Http2Session(asyncio.Protocol):
         self.tail = tail if tracer is None else tail[:-2] + tracer.line
         if tracer is not None and listener.access_log is not None:
             self.connection_id = tracer.connection_id()
-        self.deadline = listener.clock.now + limits.head_timeout
+        self.deadline = listener.clock.now + limits.first_byte_timeout
+        if limits.max_age:
+            self.retire_at = listener.clock.now + limits.max_age * (0.9 + 0.2 * listener.rng.random())
         listener.connections.add(self)
         codes = h2.settings.SettingCodes
-        self.frames.local_settings.update(
+        # The library keeps to new values once the client has acknowledged them: before that it cannot know them.
+        self.frames.initiate_connection()
+        self.frames.update_settings(
             {
                 codes.MAX_CONCURRENT_STREAMS: limits.http2_max_streams,
                 codes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
@@ -110,9 +117,12 @@ class Http2Session(asyncio.Protocol):
                 codes.ENABLE_CONNECT_PROTOCOL: 1,
             }
         )
-        self.frames.initiate_connection()
         self.frames.increment_flow_control_window(limits.http2_connection_window - 65535)
         self.flush()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.streams)
 
     def data_received(self, data: bytes) -> None:
         self.listener.counters.bytes_in += len(data)
@@ -192,6 +202,7 @@ class Http2Session(asyncio.Protocol):
             request = request_of(
                 event.headers or (),
                 ended=event.stream_ended is not None,
+                limits=self.listener.limits,
                 websocket_key=base64.b64encode(secrets.token_bytes(16)),
             )
             stream.begin(request, ended=event.stream_ended is not None)
@@ -267,7 +278,7 @@ class Http2Session(asyncio.Protocol):
         if self.listener.secure or not transport.can_write_eof():
             transport.close()
             return
-        self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+        self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
         transport.write_eof()
 
     def eof_received(self) -> bool:
@@ -303,6 +314,13 @@ class Http2Session(asyncio.Protocol):
             for stream in [stream for stream in self.streams.values() if stream.deadline <= now]:
                 stream.overdue()
             self.flush_soon()
+
+    def review(self, limits: ListenerLimits, now: float, elapsed: float) -> None:
+        """Once a second: age, and what each request has taken."""
+        if self.retire_at and now >= self.retire_at:
+            self.drain()
+        for stream in tuple(self.streams.values()):
+            stream.review(limits, elapsed)
 
     def drain(self) -> None:
         """No further streams; those under way go on (RFC 9113 6.8)."""

@@ -23,10 +23,10 @@ from .upstream import Upstream
 
 if TYPE_CHECKING:
     from .http2_session import Http2Session
+    from .specs import ListenerLimits
 
-LINGER_TIMEOUT = 2.0  # nginx resets at once, which some clients take for a failure
-# Bytes of an answer held for a client whose window is closed; above, its target is not read from until half is gone.
-HOLD_HIGH = 64 * 1024
+# Bytes of an answer held for a client whose window is closed; beyond the listener's `buffer` its target is not read
+# from until there are no more than this.
 HOLD_LOW = 16 * 1024
 
 _CODES = h2.errors.ErrorCodes
@@ -40,6 +40,7 @@ class Http2Stream(Exchange):
         "_ended",
         "_last",
         "_length",
+        "_lingered",
         "_relay",
         "_trailers",
         "_unacknowledged",
@@ -68,6 +69,7 @@ class Http2Stream(Exchange):
         self._last = False  # nothing more will be added to it
         self._trailers: Headers | None = None
         self._closed = False
+        self._lingered = 0  # bytes of the request's body since then
         self._relay: Relay | None = None
 
     def unwraps(self) -> bool:
@@ -87,9 +89,6 @@ class Http2Stream(Exchange):
         if head.length > 0 and (ended or request.websocket):
             # RFC 9113 8.1.1. HTTP/1 would wait for that many bytes and find them in the next client's request.
             raise BadMessage(400, "bad_content_length")
-        limits = listener.limits
-        if limits.body and head.length > limits.body:
-            raise BadMessage(413, "body_too_large")
         self.websocket = request.websocket
         self.trailers_wanted = request.trailers
         self._ended = ended
@@ -105,6 +104,8 @@ class Http2Stream(Exchange):
         if group is None:
             self._answer_ourselves()
             return
+        if route.body_limit and head.length > route.body_limit:
+            raise BadMessage(413, "body_too_large")
         uri = self.uri
         if route.edits is not None:
             try:
@@ -141,15 +142,19 @@ class Http2Stream(Exchange):
         """`size` is what counts against the windows, padding and all."""
         self._unacknowledged += size
         if self._closed:
-            self._acknowledge()
+            self._lingered += size
+            if self._lingered > self.listener.limits.linger:
+                self.overdue()
+            else:
+                self._acknowledge()
             return
         self.received += len(data)
-        limits = self.listener.limits
-        if limits.body and self.received > limits.body and self._relay is None and not self.websocket:
+        limit = self.route.body_limit if self.route is not None else 0
+        if limit and self.received > limit and not self.websocket:
             self._give_up()
             self._fail(413, "body_too_large")
             return
-        self.deadline = self.listener.clock.now + limits.idle_timeout
+        self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self._relay is not None:
             self._relay.client.data_received(data)
         elif self.upstream is not None:
@@ -236,7 +241,7 @@ class Http2Stream(Exchange):
             self.session.pump_soon(self)  # with what follows in the same turn, the end of the answer mostly
             return
         self.pump()
-        if len(self._body) > HOLD_HIGH and self.upstream is not None:
+        if len(self._body) > self.listener.limits.buffer and self.upstream is not None:
             self.upstream.transport.pause_reading()
 
     def response_trailers(self, trailers: Headers) -> None:
@@ -298,7 +303,7 @@ class Http2Stream(Exchange):
         self.sent += len(data)
         self._body += data
         self.pump()
-        if len(self._body) > HOLD_HIGH and self._relay is not None:
+        if len(self._body) > self.listener.limits.buffer and self._relay is not None:
             self._relay.client.pause_writing()
 
     # -- frames -------------------------------------------------------------------------------------------------------
@@ -359,7 +364,7 @@ class Http2Stream(Exchange):
         if self._relay is not None:
             self._relay.abort("client_closed")
         if not self._ended:
-            self.deadline = self.listener.clock.now + LINGER_TIMEOUT
+            self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
             self._acknowledge()
         self._forget_if_over()
 
@@ -414,6 +419,13 @@ class Http2Stream(Exchange):
             self._settle()
         self._give_up()
         self.session.forget(self.number)
+
+    def review(self, limits: ListenerLimits, elapsed: float) -> None:
+        if self._finished or self._relay is not None:
+            return
+        # A gRPC client may speak when it likes, which is not the way to starve a target that expects it.
+        converses = self.trailers_wanted and self.group is not None and self.group.spec.protocol_version != "HTTP1"
+        self._review(limits, elapsed, held_back=bool(self.held) or converses)
 
     def overdue(self) -> None:
         if self._closed:

@@ -19,7 +19,7 @@ from . import http2
 from .chunked import LAST_CHUNK, ChunkedReader, wrap
 from .http1 import CHUNKED, body_length
 from .http2_frames import Frames
-from .http_fields import MAX_HEAD, BadMessage
+from .http_fields import BadMessage
 
 if TYPE_CHECKING:
     from .clock import Clock
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 STREAM_WINDOW = 1024 * 1024  # a target is ours, so it may send ahead more than a stranger
 CONNECTION_WINDOW = 16 * 1024 * 1024
-HOLD_HIGH = 64 * 1024  # of a request's body, waiting for the target's window
+# Bytes of a request's body held while the target's window is closed; beyond the group's `buffer` its client is not read
+# from until there are no more than this.
 HOLD_LOW = 16 * 1024
-MAX_INTERIM = 16  # 1xx answers before the final one
 
 _CONFIG = h2.config.H2Configuration(
     client_side=True, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
@@ -60,9 +60,10 @@ class Http2Target(asyncio.Protocol):
         target.connections.add(self)
         target.counters.connects += 1
         codes = h2.settings.SettingCodes
-        self.frames.local_settings.update(
-            {codes.ENABLE_PUSH: 0, codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW, codes.MAX_HEADER_LIST_SIZE: MAX_HEAD}
-        )
+        longest = target.group.spec.limits.response_head
+        settings = {codes.ENABLE_PUSH: 0, codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW, codes.MAX_HEADER_LIST_SIZE: longest}
+        self.frames.local_settings = h2.settings.Settings(client=True, initial_values=settings)
+        self.frames.decoder.max_header_list_size = longest
         self.frames.initiate_connection()
         self.frames.increment_flow_control_window(CONNECTION_WINDOW - 65535)
         self.flush()
@@ -271,7 +272,7 @@ class LentStream:
         self._out += data
         self._out_ended = self._out_ended or last
         self.pump()
-        if len(self._out) > HOLD_HIGH and not self._held:
+        if len(self._out) > self.target.group.spec.limits.buffer and not self._held:
             self._held = True
             session.hold_client()
 
@@ -317,7 +318,7 @@ class LentStream:
             return
         if head.status < 200:
             self._interim += 1
-            if self._interim > MAX_INTERIM:
+            if self._interim > self.target.group.spec.limits.interim:
                 self._refuse("target_too_many_interim")
             else:
                 session.response_interim(head)

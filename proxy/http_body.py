@@ -32,12 +32,12 @@ class HttpBody(HttpClient):
         self._slow_for = 0.0
         body = data[start:]
         self._body_from = self.received - len(body)
-        limit = self.listener.limits.body
+        limit = self.route.body_limit  # type: ignore[union-attr]  # there is one, as below
         if limit and head.length > limit:
             self.target = None
             raise BadMessage(413, "body_too_large")
         if head.length == CHUNKED:
-            self.reader = ChunkedReader()
+            self.reader = ChunkedReader(self.listener.chunk_limits)
             body = self._read_chunks(body)
         else:
             self.left = head.length - len(body)
@@ -57,7 +57,7 @@ class HttpBody(HttpClient):
         reader = self.reader
         assert reader is not None
         out = reader.feed(body)
-        limit = self.listener.limits.body
+        limit = self.route.body_limit  # type: ignore[union-attr]
         if limit and reader.content > limit:
             raise BadMessage(413, "body_too_large")
         if reader.done:

@@ -19,7 +19,7 @@ CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
 
 
 class HttpClient(Exchange, asyncio.Protocol):
-    __slots__ = ("_ahead", "_body_from", "_hold", "_lingering", "_slow_for", "busy", "retire_at", "transport", "write")
+    __slots__ = ("_ahead", "_hold", "_lingering", "busy", "retire_at", "transport", "write")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
@@ -28,8 +28,6 @@ class HttpClient(Exchange, asyncio.Protocol):
         self._ahead = b""
         self._hold = 0
         self._lingering = -1  # bytes read since we began to linger
-        self._body_from = 0  # what of `received` came before the body
-        self._slow_for = 0.0  # seconds that the body was waited for
         self.retire_at = 0.0  # 0: never
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -201,26 +199,11 @@ class HttpClient(Exchange, asyncio.Protocol):
             self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
 
     def review(self, limits: ListenerLimits, now: float, elapsed: float) -> None:
-        """Once a second: what no deadline of one step can see, age, the whole request, and how slowly a body drips."""
+        """Once a second: age, and what the request under way has taken."""
         if self.retire_at and now >= self.retire_at:
             self.drain()
-        if not self.busy or self._finished:
-            return
-        if limits.request_timeout and perf_counter() - self._started >= limits.request_timeout:
-            self._end_late("request_timeout", 504)
-        elif self.sending and not self._hold and limits.body_rate:
-            self._slow_for += elapsed
-            if self._slow_for > limits.body_rate_grace:
-                came = self.received - self._body_from
-                if came < limits.body_rate * self._slow_for:
-                    self._end_late("body_too_slow", 408)
-
-    def _end_late(self, reason: str, status: int) -> None:
-        self._give_up()
-        if self._began:
-            self._abort(reason)
-        else:
-            self._fail(status, reason)
+        if self.busy and not self._finished:
+            self._review(limits, elapsed, held_back=bool(self._hold))
 
     def drain(self) -> None:
         """No further request on this connection: idle ones close now, others after their answer."""

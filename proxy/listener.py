@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 from .access_log import AccessLog
 from .actions import fixed_response
 from .announced import UNTRUSTED, TrustedProxies, read_header
-from .binding import FileIdentity, remove_socket, tcp_socket, unix_socket
+from .binding import FileIdentity, remove_socket, set_backlog, tcp_socket, unix_socket
+from .chunked import ChunkLimits
 from .client_certificates import refusal, too_large
 from .clock import Clock
 from .counters import ListenerCounters
@@ -29,6 +30,7 @@ from .http2_session import Http2Session
 from .http_client import HttpClient
 from .http_fields import HEAD_LIMITS, HeadLimits
 from .http_session import HttpSession
+from .intake import OUT_OF_DESCRIPTORS, TOO_MANY_IN_ALL, Intake
 from .plan import Plan
 from .proxy_protocol import BadProxyHeader
 from .rate_limit import RateLimits, source_key
@@ -40,6 +42,7 @@ from .specs import FixedResponse, ListenerLimits, ListenerSpec
 from .tcp_session import TcpSession
 from .tls import FAILURES
 from .tracing import Tracer
+from .turned_away import TurnedAway
 from .upstream import MEMO
 
 if TYPE_CHECKING:
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
     from .proxy_protocol import Endpoint
     from .tls import ServerContext
 
-BACKLOG = 4096  # the kernel's somaxconn caps it; HAProxy and nginx ask for as much on busy machines
 ACCEPT_BATCH = 64  # then the loop has its turn
 TOO_MANY = "too_many_connections_of_source"
 UNIX_PEER = ("unix", 0)  # who connects to a unix socket, in logs and X-Forwarded-For, unless a proxy announces it
@@ -76,6 +78,7 @@ class Listener:
         "access_log",
         "bound",
         "by_hand",
+        "chunk_limits",
         "clock",
         "connections",
         "context",
@@ -86,6 +89,7 @@ class Listener:
         "heads",
         "heads10",
         "http2",
+        "intake",
         "keep_alive_timeout",
         "limits",
         "max_request_line",
@@ -109,6 +113,7 @@ class Listener:
         self.connections: set[Connection] = set()
         self.handshakes: set[asyncio.Task[None]] = set()
         self.recent = Recent()  # requests that have names; the proxy has one for all its listeners
+        self.intake = Intake()  # likewise
         self.draining = False
         self.secure = spec.protocol in ("HTTPS", "TLS")
         self.http2 = spec.http2 and spec.protocol == "HTTP"  # by prior knowledge; under TLS, ALPN says
@@ -143,7 +148,7 @@ class Listener:
         if not self.by_hand and sharing != "reserved":
             # uvloop accepts in C. It takes the descriptor it is given for its own, so it is given a second one.
             self._server = await asyncio.get_running_loop().create_server(
-                self._accept, sock=self._socket.dup(), backlog=BACKLOG, start_serving=False
+                self._accept, sock=self._socket.dup(), backlog=self.limits.backlog, start_serving=False
             )
 
     def share(self) -> socket.socket:
@@ -158,7 +163,7 @@ class Listener:
                 serving.send(None)
             serving.close()
         elif self._socket is not None:
-            self._socket.listen(BACKLOG)
+            self._socket.listen(self.limits.backlog)
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept_socket, self._socket)
 
     def become(self, spec: ListenerSpec, plan: Plan, firewall: Firewall, context: ServerContext | None) -> None:
@@ -174,6 +179,8 @@ class Listener:
             self.tracer = None
         elif self.tracer is None or self.tracer.spec != spec.tracing:
             self.tracer = Tracer(spec.tracing, os.urandom(8).hex().encode(), self.clock.second)
+        if self._socket is not None:
+            set_backlog(self._socket, spec.limits.backlog)
         self._use_limits(spec.limits)
 
     def _use_limits(self, limits: ListenerLimits) -> None:
@@ -181,6 +188,7 @@ class Listener:
         self.limits = limits
         self.max_request_line = limits.request_line
         self.keep_alive_timeout = limits.keep_alive_timeout
+        self.chunk_limits = ChunkLimits(limits.chunk_extension, limits.trailer, limits.trailer_fields)
         self.memo = _memo(HeadLimits(limits.field, limits.head, limits.fields, limits.forwarded_for))
         self.heads, self.heads10 = self.memo.requests, self.memo.requests10
         self.rates = RateLimits(limits.rates, self.rates) if limits.rates else None
@@ -196,9 +204,15 @@ class Listener:
             transport.abort()
             return
         protocol = HttpSession(self) if self.spec.protocol == "HTTP" else TcpSession(self).client
-        if not self._claim(_connection(protocol), source[0]):
+        reason = ""
+        descriptor = transport.get_extra_info("socket").fileno()
+        if descriptor >= self.intake.full_from:
+            protocol = TurnedAway(self)
+            if self.spec.protocol != "HTTP" or descriptor >= self.intake.close_from:
+                reason = OUT_OF_DESCRIPTORS
+        if reason or not self._claim(_connection(protocol), source[0]):
             self.counters.active -= 1
-            self.refuse(source, TOO_MANY)
+            self.refuse(source, reason or TOO_MANY)
             transport.abort()
             return
         transport.set_protocol(protocol)
@@ -215,6 +229,9 @@ class Listener:
             limits = self.limits
             if limits.connections and self.counters.active >= limits.connections:
                 self.refuse(source, "too_many_connections")
+                return False
+            if self.intake.limit and not self.intake.has_room():
+                self.refuse(source, TOO_MANY_IN_ALL)
                 return False
             self.counters.accepted += 1
             self.counters.active += 1
@@ -276,6 +293,9 @@ class Listener:
                 client.close()
                 continue
             client.setblocking(False)
+            if client.fileno() >= self.intake.full_from:
+                self._drop(client, source, OUT_OF_DESCRIPTORS)
+                continue
             if self.proxies is None and not self._claim(client, source[0]):
                 self._drop(client, source, TOO_MANY)
                 continue
@@ -287,14 +307,18 @@ class Listener:
         """A PROXY header if this peer owes one, then a TLS handshake if the listener speaks it, then its session."""
         try:
             if self.proxies is not None and (self.spec.is_unix or self.proxies.trusts(source[0])):
-                announcement = await read_header(client)
+                announcement = await read_header(client, self.limits.proxy_header_timeout)
                 source, local = announcement.source or source, announcement.destination or local
             if self.proxies is not None and not self._claim(client, source[0]):
                 self._drop(client, source, TOO_MANY)
                 return
             await self._handshake(client, source, local)
-        except (BadProxyHeader, OSError) as error:  # TimeoutError and ConnectionError are OSErrors
-            self._drop(client, source, error.reason if isinstance(error, BadProxyHeader) else "proxy_header_missing")
+        except BadProxyHeader as error:
+            self._drop(client, source, error.reason)
+        except TimeoutError:
+            self._drop(client, source, "proxy_header_timeout")
+        except OSError:
+            self._drop(client, source, "proxy_header_missing")
         except asyncio.CancelledError:
             client.close()
             self.counters.active -= 1
@@ -325,11 +349,13 @@ class Listener:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=patience
             )
-        except (OSError, EOFError):  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
+        except (OSError, EOFError) as error:  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             self.counters.tls_failed += self.secure
             self.counters.active -= 1
             self._yield(_connection(protocol))
             reason = refusal(failures[0]) if failures else None
+            if isinstance(error, ConnectionAbortedError):  # how the loop says that it took too long
+                reason = "tls_handshake_timeout"
             if reason is not None:
                 self.refuse(source, reason)
         except asyncio.CancelledError:
@@ -385,7 +411,7 @@ class Listener:
         elapsed, self._swept_at = now - self._swept_at, now
         limits = self.limits
         for connection in list(self.connections):
-            if isinstance(connection, HttpClient) and (connection.busy or now >= connection.retire_at):
+            if isinstance(connection, HttpClient | Http2Session) and (connection.busy or now >= connection.retire_at):
                 connection.review(limits, now, elapsed)
 
     def close(self) -> None:

@@ -47,6 +47,8 @@ class Route:
     edits: Edits | None = None  # what is changed in what goes through
     plan: Plan | None = field(default=None, repr=False, compare=False)  # it is a part of
     sticky: GroupStickiness | None = None
+    body_limit: int = 0
+    request_timeout: float = 0.0
 
     def draw(self, rng: random.Random) -> TargetGroup | None:
         """One of several groups by weight; None when all weights are 0 (ALB answers 503 then)."""
@@ -80,11 +82,20 @@ class Plan:
     def __init__(self, spec: ListenerSpec, groups: Mapping[str, TargetGroup], sticky_key: bytes = b"") -> None:
         edits = listener_edits(spec)
         self.spec = spec
-        self.default = replace(_route("default", spec.default_action, groups, edits, sticky_key), plan=self)
+        limits = spec.limits
+        self.default = replace(
+            _route("default", spec.default_action, groups, edits, sticky_key),
+            plan=self,
+            body_limit=limits.body,
+            request_timeout=limits.request_timeout,
+        )
         self.table = RuleTable(spec.rules, spec.default_action)
         self._routes = {
             str(rule.priority): replace(
-                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits, sticky_key), plan=self
+                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits, sticky_key),
+                plan=self,
+                body_limit=limits.body if rule.body_limit is None else rule.body_limit,
+                request_timeout=limits.request_timeout if rule.request_timeout is None else rule.request_timeout,
             )
             for rule in spec.rules
         }

@@ -19,6 +19,7 @@ from .decision import Decision, Surroundings, decide
 from .edits import check_rewrites
 from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
+from .intake import Intake
 from .listener import Listener
 from .plan import Plan
 from .recent import Recent, Served
@@ -55,6 +56,7 @@ class Proxy:
         self.clock = Clock()
         self.spec = ProxySpec()
         self.recent = Recent()
+        self.intake = Intake(lambda: (listener.counters for listener in self._all_listeners()))
         self._own_key = secrets.token_bytes(32)  # for stickiness, where the specification brings no key
         self._addresses: Mapping[str, tuple[str, ...]] = {}  # of targets that are named
         self._health = health
@@ -92,6 +94,7 @@ class Proxy:
                 if listener_spec.protocol == "UDP":
                     if running is None:
                         udp = UdpListener(listener_spec, self.clock, self._rng, self._access_log)
+                        udp.intake = self.intake
                         udp.bind(self._closing_flows(listener_spec.key), self._sharing)
                         added[listener_spec.key] = udp
                     continue
@@ -99,7 +102,7 @@ class Proxy:
                 # TLS and PROXY headers are accepted in another way. (What is running under a key without /udp is TCP.)
                 if not isinstance(running, Listener) or running.by_hand != listener.by_hand:
                     await listener.bind(running if isinstance(running, Listener) else None, self._sharing)
-                    listener.recent = self.recent
+                    listener.recent, listener.intake = self.recent, self.intake
                     added[listener_spec.key] = listener
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
@@ -243,6 +246,7 @@ class Proxy:
             self._closing.append(listener)
         self.listeners = listeners
         self.spec = spec
+        self.intake.use(spec.limits)
         if self._sharing != "reserved":
             for listener in added.values():
                 listener.start()
@@ -265,6 +269,7 @@ class Proxy:
 
     def _tick(self) -> None:
         self.clock.tick()
+        self.intake.look()
         now = self.clock.now
         for listener in [*self.listeners.values(), *self._closing]:
             listener.sweep(now)

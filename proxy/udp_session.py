@@ -21,6 +21,7 @@ from .binding import udp_socket
 from .clock import Clock
 from .counters import ListenerCounters
 from .firewall import Firewall
+from .intake import OUT_OF_DESCRIPTORS, TOO_MANY_IN_ALL, Intake
 from .proxy_protocol import Endpoint, build
 from .records import denial_record, flow_record, refusal_record
 from .sharing import Sharing
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from .tls import ServerContext
 
 BURST = 64  # datagrams before the loop gets its turn back
-MAX_FLOWS = 8192  # per listener; each is a socket. Beyond it the one that was silent longest ends
 DRAIN_TIME = 5.0  # a datagram has no end that one could wait for: an answer that is under way gets this long
 MAX_TOLD = 1024  # sources whose denial is logged in one second; all are counted
 
@@ -62,6 +62,7 @@ class UdpListener:
         "draining",
         "firewall",
         "handshakes",
+        "intake",
         "plan",
         "rng",
         "secure",
@@ -75,6 +76,7 @@ class UdpListener:
         self.access_log = access_log
         self.counters = ListenerCounters()
         self.handshakes: set[asyncio.Task[None]] = set()  # there are none
+        self.intake = Intake()  # the proxy has one for all its listeners
         self.secure = False
         self.context: ServerContext | None = None
         self.draining = False
@@ -181,7 +183,10 @@ class UdpListener:
                 self.counters.denied[verdict.rule] += 1
             self._refuse(source, "no_target" if verdict is None else "target_denied")
             return None
-        if len(self._flows) >= MAX_FLOWS:
+        if not self.intake.has_room():
+            self._refuse(source, TOO_MANY_IN_ALL)
+            return None
+        while len(self._flows) >= self.spec.limits.flows:
             next(iter(self._flows.values())).end("flow_limit")
         try:
             sock = _connected(target)
@@ -190,6 +195,10 @@ class UdpListener:
             reason = "accept_failed" if out_of_descriptors else "connect_failed"
             target.counters.failed[reason] += not out_of_descriptors
             self._refuse(source, reason)
+            return None
+        if sock.fileno() >= self.intake.full_from:
+            sock.close()
+            self._refuse(source, OUT_OF_DESCRIPTORS)
             return None
         denial = _return_denied(target, sock)
         if denial is not None:

@@ -75,6 +75,10 @@ def _process(runtime: Runtime) -> Iterator[Metric]:
     build.add_metric([VERSION, platform.python_version()], 1)
     yield build
     yield GaugeMetricFamily("penstock_ready", "1 while /readyz says so.", value=int(runtime.ready))
+    yield GaugeMetricFamily(
+        "penstock_out_of_descriptors", "1 while new clients are turned away for want of file descriptors.",
+        value=int(runtime.out_of_descriptors),
+    )  # fmt: skip
     reloads = CounterMetricFamily("penstock_config_reloads", "Reloads by how they ended.", labels=["result"])
     for result, count in runtime.reloads.items():
         reloads.add_metric([result], count)

@@ -41,6 +41,7 @@ def status_of(runtime: Runtime) -> Json:
         "started_at": _timestamp(runtime.started_at),
         "uptime_seconds": round(time.time() - runtime.started_at, 3),
         "workers": _workers(runtime),
+        "limits": _limits(runtime),
         "configuration": _configuration(runtime),
         "listeners": [_listener(listener) for listener in runtime.proxy.listeners.values()],
         "target_groups": _target_groups(runtime.proxy),
@@ -59,9 +60,21 @@ def _workers(runtime: Runtime) -> list[Json]:
             "cpu_seconds": round(worker.cpu_seconds, 3),
             "resident_bytes": worker.resident_bytes,
             "connections": worker.connections,
+            "out_of_descriptors": worker.out_of_descriptors,
         }
         for worker in (runtime.workers.statuses() if runtime.workers is not None else ())
     ]
+
+
+def _limits(runtime: Runtime) -> Json:
+    """Of the process, or with workers of each of them; what is active, in all."""
+    intake = runtime.proxy.intake
+    return {
+        "connections": intake.limit or None,
+        "connections_active": intake.active(),
+        "descriptors": intake.descriptors,
+        "out_of_descriptors": runtime.out_of_descriptors,
+    }
 
 
 def _configuration(runtime: Runtime) -> Json:

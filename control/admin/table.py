@@ -24,6 +24,8 @@ def show(status: Json, console: Console | None = None) -> None:
     uptime = timedelta(seconds=round(status["uptime_seconds"]))
     phase = status["phase"] if status["phase"] == "ready" else f"[yellow]{status['phase']}[/]"
     console.print(f"Penstock {status['version']}, process {status['process_id']}, {phase}, up {uptime}")
+    if status.get("limits", {}).get("out_of_descriptors"):
+        console.print("[red]Out of file descriptors: new clients are turned away[/]")
     for line in _last_reload(status["configuration"]):
         console.print(line, soft_wrap=True)  # a mistake is one line, to be copied as one
     if status.get("workers"):  # empty when one process does everything; a 0.1 process says nothing of it

@@ -108,7 +108,7 @@ class ListenerLimits(Model):
     """Requests per time; more: 429 with Retry-After. A request must pass each of them. Of each worker."""
     http2_max_streams: Annotated[int, *whole(1, 10_000)] = 128
     """Requests that an HTTP/2 connection may have under way; ALB's. More are refused with REFUSED_STREAM."""
-    http2_stream_window: Annotated[int, *size(KIB, 16 * MIB)] = 64 * KIB
+    http2_stream_window: Annotated[int, *size(64 * KIB, 16 * MIB)] = 64 * KIB
     """What a client may send ahead on one stream; Envoy's advice for the edge."""
     http2_connection_window: Annotated[int, *size(64 * KIB, 64 * MIB)] = MIB
     """The same on all streams of a connection together."""

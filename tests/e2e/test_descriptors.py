@@ -1,4 +1,5 @@
-"""File descriptors run out in a real process: those who are in are served, and when some are free again all is well."""
+"""File descriptors run out in a real process: new clients are told so while some are left, those who are in are served,
+and when there are enough again all is well."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import resource
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from support import Origin, PenstockProcess, free_port, response, serving
 from support.curl import curl
 
 SPARE = 20
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2) and /proc")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2) and /proc")
-def test_it_recovers_and_says_so(tmp_path: Path) -> None:
+@contextmanager
+def limited(tmp_path: Path, percent: int) -> Iterator[tuple[PenstockProcess, int, int]]:
+    """A process that may open SPARE more descriptors, its port, and its limit."""
     origin = Origin(response(b"fine"))
     port, admin = free_port(), free_port()
     with ExitStack() as stack:
@@ -32,12 +36,54 @@ load_balancer:
   target_groups:
     - {{name: tg, targets: [{{ip: 127.0.0.1, port: {origin.port}}}]}}
 admin: {{listen: "127.0.0.1:{admin}"}}
+limits: {{descriptors: {percent}}}
 """)
         penstock = stack.enter_context(PenstockProcess(config, admin=f"127.0.0.1:{admin}"))
-        descriptors = Path(f"/proc/{penstock.pid}/fd")
-        limit = len(list(descriptors.iterdir())) + SPARE
+        limit = len(open_in(penstock)) + SPARE
         hard = resource.prlimit(penstock.pid, resource.RLIMIT_NOFILE)[1]
         resource.prlimit(penstock.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        yield penstock, port, limit
+
+
+def open_in(penstock: PenstockProcess) -> list[Path]:
+    return list(Path(f"/proc/{penstock.pid}/fd").iterdir())
+
+
+def code_of(port: int) -> str:
+    return curl("-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{port}/").text
+
+
+def test_new_clients_are_told_before_there_are_none(tmp_path: Path) -> None:
+    with limited(tmp_path, 75) as (penstock, port, limit):
+        refusing = f'penstock_listener_failures_total{{listener="127.0.0.1:{port}",reason="out_of_descriptors"}}'
+        with ExitStack() as crowd:
+            first = crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            while penstock.status()["limits"]["descriptors"] != limit:  # it is looked at once a second
+                time.sleep(0.02)
+            for _ in range(SPARE):
+                if code_of(port) == "503":
+                    break
+                crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            else:
+                raise AssertionError("nobody was turned away")
+            assert len(open_in(penstock)) < limit, "the admin address is to be had"
+            status = penstock.status()
+            assert status["limits"]["out_of_descriptors"] is True
+            assert status["limits"]["descriptors"] == limit
+            assert "penstock_out_of_descriptors 1.0" in penstock.get("/metrics")[1].decode()
+            assert refusing in penstock.get("/metrics")[1].decode()
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert first.recv(100).startswith(b"HTTP/1.1 200 "), "who is in is served"
+        for _ in range(100):
+            if code_of(port) == "200":
+                break
+            time.sleep(0.05)
+        assert penstock.status()["limits"]["out_of_descriptors"] is False
+
+
+def test_it_recovers_when_there_were_none(tmp_path: Path) -> None:
+    with limited(tmp_path, 100) as (penstock, port, limit):
+        descriptors = Path(f"/proc/{penstock.pid}/fd")
         with ExitStack() as crowd:
             first = crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
             first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from typing import Any
 
 import pytest
 
-from penstock.proxy.specs import GroupLimits, ListenerLimits, RateLimitSpec
+from penstock.proxy.specs import (
+    Conditions,
+    Forward,
+    GroupLimits,
+    ListenerLimits,
+    RateLimitSpec,
+    RuleSpec,
+    WeightedGroup,
+)
 from support import Exchange, Origin, hang, response, run
 from support.balancer import Balancer, balancing
+from support.certificates import issue
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+TO_TG = Forward((WeightedGroup("tg"),))
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def later(balancer: Balancer, seconds: float) -> None:
@@ -49,6 +64,19 @@ def chunk(data: bytes) -> bytes:
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"hello") + b"0\r\n\r\n",
             413,
             "body_too_large",
+        ),
+        (
+            {"chunk_extension": 2},
+            CHUNKED_POST + b"5;extension=20-characters\r\nhello\r\n0\r\n\r\n",
+            400,
+            "chunk_extension_too_long",
+        ),
+        ({"trailer": 8}, CHUNKED_POST + chunk(b"hello") + b"0\r\nX: 123456\r\n\r\n", 400, "trailer_too_long"),
+        (
+            {"trailer_fields": 1},
+            CHUNKED_POST + chunk(b"hello") + b"0\r\nX: 1\r\nY: 2\r\n\r\n",
+            400,
+            "too_many_trailer_fields",
         ),
     ],
 )
@@ -215,6 +243,69 @@ def test_a_whole_request_may_be_given_a_time() -> None:
                     balancer.listener.sweep(balancer.proxy.clock.now)
                 assert (await asked).startswith(expected)
                 assert balancer.log[-1].reason == "request_timeout"
+
+    run(main())
+
+
+def test_rules_have_limits_of_their_own() -> None:
+    async def main() -> None:
+        rules = (
+            RuleSpec(1, Conditions(path=("/upload",)), TO_TG, body_limit=8),
+            RuleSpec(2, Conditions(path=("/any",)), TO_TG, body_limit=0, request_timeout=0.05),
+        )
+        limits = ListenerLimits(body=4)
+        async with Origin(response(b"x")) as origin, balancing(origin.port, rules=rules, limits=limits) as balancer:
+            for path, size, status in (("upload", 8, 200), ("upload", 9, 413), ("any", 9, 200), ("", 8, 413)):
+                head = f"POST /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                known = b"Content-Length: %d\r\n\r\n%b" % (size, b"x" * size)
+                chunked = b"Transfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunk(b"x" * size)
+                for rest in (known, chunked):
+                    answer = await balancer.exchange(head.encode() + rest)
+                    assert answer.startswith(b"HTTP/1.1 %d " % status), (path, size)
+            assert balancer.listener.counters.failed == {"body_too_large": 4}
+        async with Origin(hang) as origin, balancing(origin.port, rules=rules) as balancer:
+            asked = asyncio.create_task(balancer.exchange(b"GET /any HTTP/1.1\r\nHost: a\r\n\r\n"))
+            other = asyncio.create_task(balancer.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            while not asked.done():
+                await asyncio.sleep(0.01)
+                balancer.listener.sweep(balancer.proxy.clock.now)
+                if balancer.log:
+                    later(balancer, 100)  # the answer is there; its connection, and the other, need not wait
+            assert (await asked).startswith(b"HTTP/1.1 504 ")
+            await other
+            assert [record.reason for record in balancer.log] == ["request_timeout", "target_timeout"]
+
+    run(main())
+
+
+def test_a_handshake_that_does_not_end_has_a_reason_of_its_own() -> None:
+    async def main() -> None:
+        limits = ListenerLimits(tls_handshake_timeout=0.05)
+        certificates = (issue("a.example.org"),)
+        async with balancing(protocol="HTTPS", certificates=certificates, limits=limits) as balancer:
+            assert await balancer.exchange(b"") == b""
+            assert balancer.listener.counters.failed == {"tls_handshake_timeout": 1}
+            assert balancer.listener.counters.tls_failed == 1
+            assert [record.reason for record in balancer.log] == ["tls_handshake_timeout"]
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads tcp_info, which is Linux's")
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS"])
+def test_the_backlog_is_what_is_asked_for_and_a_reload_changes_it(protocol: str) -> None:
+    def backlog(balancer: Balancer) -> int:
+        """tcpi_sacked, which of a listening socket is how many may wait."""
+        info = balancer.listener._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        return int.from_bytes(info[28:], sys.byteorder)
+
+    async def main() -> None:
+        certificates = (issue("a.example.org"),) if protocol == "HTTPS" else ()
+        limits = ListenerLimits(backlog=16)
+        async with balancing(protocol=protocol, certificates=certificates, limits=limits) as balancer:
+            assert backlog(balancer) == 16
+            await balancer.reload(limits=ListenerLimits(backlog=32))
+            assert backlog(balancer) == 32
 
     run(main())
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import pytest
 
-from penstock.proxy import announced
 from penstock.proxy.checks import Checker
 from penstock.proxy.health import CheckKey, HealthTable
 from penstock.proxy.proxy_protocol import SIGNATURE, build, build_local, parse
@@ -18,6 +17,7 @@ from penstock.proxy.specs import (
     ALL_PORTS,
     FirewallSpec,
     HealthCheckSpec,
+    ListenerLimits,
     Peers,
     SecurityGroupSpec,
     SecurityRuleSpec,
@@ -103,13 +103,13 @@ def test_required_means_required(sent: bytes, reason: str) -> None:
     run(main())
 
 
-def test_a_proxy_that_sends_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announced, "HEADER_TIMEOUT", 0.05)
-
+def test_a_proxy_that_sends_nothing_is_not_waited_for() -> None:
     async def main() -> None:
-        async with Origin() as origin, balancing(origin.port, proxy_protocol=LOOPBACK) as lb:
+        limits = ListenerLimits(proxy_header_timeout=0.05)
+        async with Origin() as origin, balancing(origin.port, proxy_protocol=LOOPBACK, limits=limits) as lb:
             assert await lb.exchange(b"") == b""
-            assert lb.listener.counters.failed == {"proxy_header_missing": 1}
+            assert lb.listener.counters.failed == {"proxy_header_timeout": 1}
+            assert [record.reason for record in lb.log] == ["proxy_header_timeout"]
 
     run(main())
 

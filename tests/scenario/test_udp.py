@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from penstock.proxy import udp_session
 from penstock.proxy.health import CheckKey, HealthTable
 from penstock.proxy.proxy_protocol import parse
 from penstock.proxy.server import Proxy
@@ -19,6 +18,7 @@ from penstock.proxy.specs import (
     ALL_PORTS,
     FirewallSpec,
     HealthCheckSpec,
+    ListenerLimits,
     Peers,
     SecurityGroupSpec,
     SecurityRuleSpec,
@@ -184,13 +184,11 @@ def test_a_silent_flow_ends_and_the_next_datagram_begins_another() -> None:
     run(main())
 
 
-def test_beyond_the_limit_the_flow_that_was_silent_longest_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp_session, "MAX_FLOWS", 2)
-
+def test_beyond_the_limit_the_flow_that_was_silent_longest_ends() -> None:
     async def main() -> None:
         target = await echo()
         with clients(3) as made:
-            async with balancing(target.port, protocol="UDP", group=UDP) as lb:
+            async with balancing(target.port, protocol="UDP", group=UDP, limits=ListenerLimits(flows=2)) as lb:
                 for number, client in enumerate((made[0], made[1], made[0], made[2])):
                     lb.proxy.clock.now += 1
                     await client.ask(lb, b"%d" % number)

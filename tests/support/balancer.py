@@ -15,6 +15,7 @@ from penstock.proxy.specs import (
     FirewallSpec,
     Forward,
     ListenerSpec,
+    ProcessLimits,
     ProxySpec,
     RuleSpec,
     TargetGroupSpec,
@@ -80,6 +81,7 @@ async def balancing(
     firewall: FirewallSpec | None = None,
     table: HealthTable | None = None,
     log: bool = True,
+    process: ProcessLimits | None = None,
     **listener: Any,
 ) -> AsyncIterator[Balancer]:
     """A listener on a free port that forwards to 127.0.0.1 on the given ports."""
@@ -102,6 +104,7 @@ async def balancing(
         listeners=(listener_spec,),
         target_groups=(group_spec,),
         group_firewalls=(("tg", firewall),) if firewall else (),
+        limits=process or ProcessLimits(),
     )
     records: list[AccessRecord] = []
     proxy = Proxy(table or HealthTable(), access_log=_Log(records) if log else None, seed=1)  # type: ignore[arg-type]

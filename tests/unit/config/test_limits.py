@@ -61,7 +61,7 @@ def test_every_key_reaches_its_place() -> None:
             " body: 6MiB, body_rate: 7, body_rate_grace: 8s, ahead: 9KiB, linger: 10KiB, buffer: 11KiB,"
             " chunk_extension: 1, trailer: 2, trailer_fields: 3, backlog: 4,"
             " connections: 12, connections_per_source: 13,"
-            " http2_max_streams: 1, http2_stream_window: 2KiB, http2_connection_window: 128KiB, http2_max_resets: 4,"
+            " http2_max_streams: 1, http2_stream_window: 256KiB, http2_connection_window: 128KiB, http2_max_resets: 4,"
             " http2_max_control_frames: 5,"
             " rates: [{by: header, header: X-Key, requests: 60, per: 1m, burst: 5}, {by: source, requests: 9}]}"
         )
@@ -70,7 +70,7 @@ def test_every_key_reaches_its_place() -> None:
         *(12.0, 10.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 350.0, 120.0, 11.0),
         *(1024, 2048, 3072, 4, 5, 6 << 20, 7, 8.0, 9216, 10240, 11264, 1, 2, 3, 4, 12, 13, 8192),
         (RateLimitSpec("header", 1.0, 5, "x-key"), RateLimitSpec("source", 9.0, 9)),
-        *(1, 2048, 128 << 10, 4, 5),
+        *(1, 256 << 10, 128 << 10, 4, 5),
     )
     assert settings(with_listener("timeouts: {relay: 9s}", "TCP")).proxy.listeners[0].limits.relay_timeout == 9.0
     flows = with_listener("timeouts: {flow: 9s}, limits: {flows: 8}", "UDP")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.chunked import ChunkedReader, wrap
+from penstock.proxy.chunked import ChunkedReader, ChunkLimits, wrap
 from penstock.proxy.http_fields import BadMessage
 
 
@@ -88,9 +88,29 @@ def test_endless_size_line_is_refused() -> None:
         ChunkedReader().feed(b"5;" + b"a" * 400 + b"\r\n")
 
 
-def test_endless_trailers_are_refused() -> None:
+@pytest.mark.parametrize(("field", "reason"), [(b"a" * 1000, "trailer_too_long"), (b"", "too_many_trailer_fields")])
+def test_endless_trailers_are_refused(field: bytes, reason: str) -> None:
     reader = ChunkedReader()
     reader.feed(b"0\r\n")
-    with pytest.raises(BadMessage, match="trailer_too_long"):
+    with pytest.raises(BadMessage, match=reason):
         for _ in range(1000):
-            reader.feed(b"X: " + b"a" * 100 + b"\r\n")
+            reader.feed(b"X: " + field + b"\r\n")
+
+
+def test_what_stands_around_the_content_has_limits() -> None:
+    limits = ChunkLimits(extension=4, trailer=30, trailer_fields=2)
+    for data, reason in [
+        (b"1;abc\r\na\r\n0\r\nX: 1\r\nY: 2\r\n\r\n", ""),
+        (b"1;abcdefghijklmnopqrstuvwxyz\r\n", "chunk_extension_too_long"),
+        (b"1 ;abcdefghijklmnopqrstuvwxyz", "chunk_extension_too_long"),
+        (b"abcdefghijklmnopqrstuvwxyz", "bad_chunk"),
+        (b"0\r\nX: 1\r\nX: 2\r\nX: 3\r\n", "too_many_trailer_fields"),
+        (b"0\r\nX: 0123456789012345678901234567\r\n", "trailer_too_long"),
+    ]:
+        reader = ChunkedReader(limits)
+        if not reason:
+            reader.feed(data)
+            assert reader.done
+            continue
+        with pytest.raises(BadMessage, match=f"400 {reason}$"):
+            reader.feed(data)

@@ -1,0 +1,64 @@
+"""What all listeners of one process take together: client connections, and file descriptors that are left for them.
+
+The kernel gives each new descriptor the lowest number that is free. So the number of a connection that was just
+accepted says, without asking anybody, that all below are in use; those from a mark on are kept for work that is under
+way, above all for connections to targets.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterable
+
+from .counters import ListenerCounters
+from .specs import ProcessLimits
+
+OUT_OF_DESCRIPTORS = "out_of_descriptors"
+TOO_MANY_IN_ALL = "too_many_connections_of_process"
+
+
+class Intake:
+    """`full_from`: from this descriptor on a client is told to come back later, and from `close_from` on not even that,
+    for it would be told over a descriptor that is needed more."""
+
+    __slots__ = ("_counters", "_limits", "close_from", "descriptors", "full_from", "limit")
+
+    def __init__(self, counters: Callable[[], Iterable[ListenerCounters]] = tuple) -> None:
+        self._counters = counters
+        self._limits = ProcessLimits()
+        self.limit = 0  # of connections; 0 is none
+        self.descriptors: int | None = None  # that the process may have; None is no limit
+        self.full_from = self.close_from = sys.maxsize
+
+    def use(self, limits: ProcessLimits) -> None:
+        self._limits = limits
+        self.limit = limits.connections
+        self.look()
+
+    def look(self) -> None:
+        """The limit of descriptors may be changed while we run (prlimit)."""
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.descriptors = None if most == resource.RLIM_INFINITY else most
+        if self.descriptors is None or self._limits.descriptors >= 100:
+            self.full_from = self.close_from = sys.maxsize
+        else:
+            self.full_from = most * self._limits.descriptors // 100
+            self.close_from = (self.full_from + most) // 2
+
+    def active(self) -> int:
+        """Counted anew: a sum cannot go astray, and it is asked for only where there is a limit."""
+        return sum(counters.active for counters in self._counters())
+
+    def has_room(self) -> bool:
+        return not self.limit or self.active() < self.limit
+
+    def is_full(self) -> bool:
+        """Whether a client that came now would be turned away for want of descriptors."""
+        try:
+            lowest = os.dup(0)
+        except OSError:  # there is not a single one, or none that could be copied
+            return self.full_from < sys.maxsize
+        os.close(lowest)
+        return lowest >= self.full_from
