@@ -131,7 +131,7 @@ class Http2Session(asyncio.Protocol):
         try:
             events = self.frames.receive_data(data)
         except h2.exceptions.ProtocolError:
-            self.listener.counters.failed["bad_http2"] += 1
+            self.listener.refuse(self.peer, "bad_http2")
             self._end()
             return
         for event in events:
@@ -186,7 +186,7 @@ class Http2Session(asyncio.Protocol):
         if not self._ended and (
             self._resets > limits.http2_max_resets or self._control_frames > limits.http2_max_control_frames
         ):
-            self.listener.counters.failed["http2_flood"] += 1
+            self.listener.refuse(self.peer, "http2_flood")
             if not self.going:
                 self._say_goaway(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
             self._end()

@@ -7,6 +7,7 @@ way, above all for connections to targets.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import sys
@@ -58,7 +59,7 @@ class Intake:
         """Whether a client that came now would be turned away for want of descriptors."""
         try:
             lowest = os.dup(0)
-        except OSError:  # there is not a single one, or none that could be copied
-            return self.full_from < sys.maxsize
+        except OSError as error:  # there is none left, or our standard input is closed and its number is free
+            return error.errno in (errno.EMFILE, errno.ENFILE)
         os.close(lowest)
         return lowest >= self.full_from

@@ -37,6 +37,13 @@ def check_listener_limits(review: Review, path: Path, listener: Listener) -> Non
                 if key in given:
                     names = " and ".join([", ".join(protocols[:-1]), protocols[-1]] if protocols[1:] else protocols)
                     review.mistake((*path, section, key), f"is for {names}, and this listener is {listener.protocol}")
+    place = (*path, "timeouts", "proxy_header")
+    if (
+        listener.proxy_protocol is None
+        and "proxy_header" in listener.timeouts.model_fields_set
+        and review.sound((*path, "proxy_protocol"), place)
+    ):
+        review.mistake(place, "is for listeners with proxy_protocol, and this one expects no header")
     for index, rate in enumerate(listener.limits.rates):
         place = (*path, "limits", "rates", index)
         if not review.sound((*place, "by"), (*place, "header")):

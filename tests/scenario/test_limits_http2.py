@@ -68,6 +68,7 @@ def test_resets_and_control_frames_have_budgets() -> None:
                     while not client.closed:
                         await client.receive()
                 assert balancer.listener.counters.failed["http2_flood"] == 1
+                assert [record.reason for record in balancer.log].count("http2_flood") == 1
 
     run(main())
 

@@ -195,6 +195,9 @@ def test_beyond_the_limit_the_flow_that_was_silent_longest_ends() -> None:
                 assert [(record.client, record.reason) for record in lb.log] == [(made[1].name, "flow_limit")]
                 assert lb.listener.counters.failed == {"flow_limit": 1}
                 assert lb.listener.counters.active == 2
+                await lb.reload(limits=ListenerLimits(flows=1))
+                await made[1].ask(lb, b"5")
+                assert lb.listener.counters.active == 1, "a smaller limit holds from the next flow on"
 
     run(main())
 

@@ -57,6 +57,7 @@ def test_every_key_reaches_its_place() -> None:
         with_listener(
             "timeouts: {first_byte: 2s, request_head: 3s, idle: 4s, request: 5s, keep_alive: 6s,"
             " connection_age: 7s, tunnel: 8s, linger: 11s, proxy_header: 12s},"
+            " proxy_protocol: {trusted: [10.0.0.0/8]},"
             " limits: {request_line: 1K, header_field: 2KiB, request_head: 3KiB, header_fields: 4, forwarded_for: 5,"
             " body: 6MiB, body_rate: 7, body_rate_grace: 8s, ahead: 9KiB, linger: 10KiB, buffer: 11KiB,"
             " chunk_extension: 1, trailer: 2, trailer_fields: 3, backlog: 4,"
@@ -138,6 +139,8 @@ GROUP = "load_balancer.target_groups[0]"
          f"{LISTENER}.timeouts.keep_alive: is for HTTP and HTTPS, and this listener is TCP"),
         (with_listener("limits: {http2_max_streams: 9}", "TCP"),
          f"{LISTENER}.limits.http2_max_streams: is for HTTP and HTTPS, and this listener is TCP"),
+        (with_listener("timeouts: {proxy_header: 9s}"),
+         f"{LISTENER}.timeouts.proxy_header: is for listeners with proxy_protocol, and this one expects no header"),
         (with_listener("limits: {flows: 9}"),
          f"{LISTENER}.limits.flows: is for UDP, and this listener is HTTP"),
         (PLAIN + "limits: {descriptors: 101}", "limits.descriptors: must be from 10 to 100, not 101"),

@@ -183,6 +183,12 @@ def test_status_shows_workers(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["1", "9", "down", "0", "0.0", "0", "MiB", "2"] in lines
 
 
+def test_status_shows_that_clients_are_turned_away(capsys: pytest.CaptureFixture[str]) -> None:
+    for out, shown in ((True, True), (False, False)):
+        show({**STATUS, "limits": {"out_of_descriptors": out}})
+        assert ("Out of file descriptors: new clients are turned away" in capsys.readouterr().out) == shown
+
+
 def test_status_shows_why_a_reload_was_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     """Text from a configuration is text: square brackets in it are not rich's markup. And a mistake is one line."""
     message = f"f.yaml:1:2: load_balancer.listeners[0].port: must be from 1 to 65535, not [red]{' and so on' * 20}"

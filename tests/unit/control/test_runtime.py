@@ -300,7 +300,7 @@ def test_a_check_that_the_security_group_forbids_is_not_made(tmp_path: Path) -> 
 
 def test_an_admin_address_off_loopback_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        source = text(Ports(), free_port()).replace('admin: {listen: "127.0.0.1:', 'admin: {listen: "0.0.0.0:')
+        source = text(Ports(), free_port("0.0.0.0")).replace('admin: {listen: "127.0.0.1:', 'admin: {listen: "0.0.0.0:')
         async with running(source, tmp_path):
             pass
 

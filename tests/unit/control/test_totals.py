@@ -40,7 +40,14 @@ def test_what_is_taken_is_a_copy() -> None:
 def test_numbers_lists_and_mappings_are_added_up() -> None:
     total = Snapshot()
     for accepted, active in ((3, 1), (4, 2)):
-        total.add(Snapshot({"127.0.0.1:80": values_of(listener(accepted, active))}, cpu_seconds=1.5, resident_bytes=10))
+        total.add(
+            Snapshot(
+                {"127.0.0.1:80": values_of(listener(accepted, active))},
+                cpu_seconds=1.5,
+                resident_bytes=10,
+                out_of_descriptors=active - 1,
+            )
+        )
     dns = DnsCounters()
     dns.count("udp", 1, 0, 5)
     total.add(Snapshot(dns=values_of(dns)))
@@ -51,20 +58,20 @@ def test_numbers_lists_and_mappings_are_added_up() -> None:
     assert found.denied == {"sg web ingress": 7}
     found.denied["new"] += 1  # as live as any
     assert filled(DnsCounters, total.dns).queries == {("udp", "A"): 10}
-    assert (total.cpu_seconds, total.resident_bytes) == (3.0, 20)
+    assert (total.cpu_seconds, total.resident_bytes, total.out_of_descriptors) == (3.0, 20, 1)
 
 
 def test_what_a_dead_process_counted_stays_and_what_it_held_goes() -> None:
     target = values_of(TargetCounters()) | {"requests": 9, "in_flight": 2}
     dns = values_of(DnsCounters()) | {"tcp_accepted": 4, "tcp_active": 1}
-    dead = Snapshot({"a": values_of(listener(5, 3))}, {("web", "b", False): target}, dns, 1.0, 100)
+    dead = Snapshot({"a": values_of(listener(5, 3))}, {("web", "b", False): target}, dns, 1.0, 100, 1)
     left = dead.without_gauges()
     assert filled(ListenerCounters, left.listeners["a"]).accepted == 5
     assert filled(ListenerCounters, left.listeners["a"]).active == 0
     assert left.targets["web", "b", False]["requests"] == 9
     assert "in_flight" not in left.targets["web", "b", False]
     assert (left.dns["tcp_accepted"], "tcp_active" in left.dns) == (4, False)
-    assert left.resident_bytes == 0
+    assert (left.resident_bytes, left.out_of_descriptors) == (0, 0)
 
 
 def test_a_proxy_that_serves_nobody_shows_what_the_others_counted() -> None:
