@@ -40,6 +40,7 @@ def check_listener_limits(review: Review, path: Path, listener: Listener) -> Non
     place = (*path, "timeouts", "proxy_header")
     if (
         listener.proxy_protocol is None
+        and listener.protocol in CONNECTIONS  # else that was said above
         and "proxy_header" in listener.timeouts.model_fields_set
         and review.sound((*path, "proxy_protocol"), place)
     ):
