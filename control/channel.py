@@ -83,6 +83,13 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """Answered by the report on a recent request, or by None where this worker knows of no such request."""
+
+    request_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReopenAccessLog:
     """Not answered."""
 
@@ -99,7 +106,7 @@ class Stop:
     grace: float
 
 
-Order = Prepare | Commit | Abort | Health | Addresses | TicketKey | Count | ReopenAccessLog | WindDown | Stop
+Order = Prepare | Commit | Abort | Health | Addresses | TicketKey | Count | Explain | ReopenAccessLog | WindDown | Stop
 
 
 def encode(number: int, message: object) -> bytes:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..dns.counters import DnsCounters
 from ..dns.reservation import DnsReservation
@@ -27,6 +27,7 @@ from ..proxy.server import Proxy
 from .admin.server import Admin
 from .change import UNCHANGED, Change, Prepared, prepare_all
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
+from .explain import live_report
 from .look_up import DnsLookUp
 from .processors import worker_count
 from .totals import filled, show
@@ -182,6 +183,13 @@ class Runtime:
             show(total, self.proxy)
             assert isinstance(self.dns, DnsReservation)
             self.dns.counters = filled(DnsCounters, total.dns)
+
+    async def explain(self, request_id: bytes) -> dict[str, Any] | None:
+        """Why a recent request went where it went, whichever process served it; None for one that nobody remembers."""
+        if self.workers is not None:
+            return await self.workers.explain(request_id)
+        found = self.proxy.explain(request_id)
+        return None if found is None else live_report(*found)
 
     def wind_down(self) -> float:
         """Say on /readyz that the end is near, and to clients that their connections are: no more than that changes.

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -26,6 +26,7 @@ from .channel import (
     Channel,
     Commit,
     Count,
+    Explain,
     Health,
     Hello,
     Prepare,
@@ -35,6 +36,7 @@ from .channel import (
     WindDown,
 )
 from .exits import CannotApply
+from .explain import live_report
 from .interpreter import spare_the_collector, switch_threads_fast
 from .logs import LogFormat, log_to_stderr
 from .runtime import Runtime
@@ -92,6 +94,8 @@ class Worker:
                     runtime.proxy.use_ticket_key(key)
                 case Count():
                     channel.send(number, self._counted())
+                case Explain(request_id):
+                    channel.send(number, self._explained(request_id))
                 case ReopenAccessLog():
                     runtime.reopen_access_log()
                 case WindDown():
@@ -116,6 +120,14 @@ class Worker:
         self._prepared = None
         if first:
             spare_the_collector()
+
+    def _explained(self, request_id: bytes) -> dict[str, Any] | None:
+        try:
+            found = self._runtime.proxy.explain(request_id)
+            return None if found is None else live_report(*found)
+        except Exception:  # a bug of ours in answering a question must not end a process that serves
+            log.exception("request %r cannot be explained", request_id)
+            return None
 
     def _abort(self) -> None:
         if self._prepared is not None:

@@ -27,6 +27,7 @@ from .channel import (
     Channel,
     Commit,
     Count,
+    Explain,
     Health,
     Hello,
     Order,
@@ -373,6 +374,19 @@ class Workers:
             worker.kill()
             await worker.ended()
         return False
+
+    async def explain(self, request_id: bytes, patience: float = LOOK_PATIENCE) -> dict[str, Any] | None:
+        """The report of the one that served the request; the others do not know of it."""
+        asked = [worker.ask(Explain(request_id)) for worker in self._workers.values() if worker.serving]
+        try:
+            async with asyncio.timeout(patience):
+                for answer in asyncio.as_completed(asked):
+                    with suppress(WorkerLost):
+                        if (report := await answer) is not None:
+                            return report
+        except TimeoutError:
+            pass  # whoever is too busy to say is asked again by whoever wants to know
+        return None
 
     async def look(self, patience: float = LOOK_PATIENCE) -> None:
         """Ask all what they have counted."""

@@ -19,7 +19,6 @@ from prometheus_client.exposition import choose_encoder
 
 from ..change import UNCHANGED, Change, Prepared
 from ..exits import host_port
-from ..explain import live_report
 from .metrics import Collected, registry_of
 from .status import status_of
 
@@ -102,10 +101,10 @@ def application(runtime: Runtime) -> web.Application:
         return _json(status_of(runtime))
 
     async def explain(request: web.Request) -> web.Response:
-        found = runtime.proxy.explain(request.match_info["id"].encode())
-        if found is None:
+        report = await runtime.explain(request.match_info["id"].encode())
+        if report is None:
             raise web.HTTPNotFound
-        return _json(live_report(*found))
+        return _json(report)
 
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -238,6 +238,26 @@ def test_one_process_checks_and_all_workers_know(tmp_path: Path) -> None:
             assert {fetch(site.ports.http) for _ in range(40)} == {b"steady", b"failing"}
 
 
+def test_a_request_is_explained_whichever_worker_served_it(tmp_path: Path) -> None:
+    site, origin = Site(tmp_path), Origin(response(b"hello"))
+    with serving(origin):
+        site.write(origin.port)
+        with site.running() as penstock:
+            for number in range(40):
+                fetch(site.ports.http, f"/{number}")
+            assert all(worker["connections"] for worker in penstock.status()["workers"])
+            for request in [request for request in origin.requests if request.target != b"/health"]:
+                name = (request.value(b"X-Amzn-Trace-Id") or b"").decode()
+                code, body = penstock.get(f"/explain/{name.removeprefix('Root=')}")
+                assert code == 200, name
+                report = json.loads(body)
+                assert report["asked"] == f"GET 127.0.0.1{request.target.decode()}"
+                assert report["outcome"]["status"] == 200
+                (candidate,) = report["shares"][0]["candidates"]
+                assert (candidate["target"], candidate["why_not"]) == (f"127.0.0.1:{origin.port}", "")
+            assert penstock.get("/explain/1-00000000-000000000000000000000000")[0] == 404
+
+
 def test_sigterm_drains_all_workers(tmp_path: Path) -> None:
     entered, opened = threading.Semaphore(0), threading.Event()
 
