@@ -18,6 +18,20 @@ def switch_threads_fast() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
 
 
+def hush_bad_server_names() -> None:
+    """A server name (SNI) that is not ASCII is none (RFC 6066 section 3). Python's ssl ends the handshake, which is
+    counted, and has sys.unraisablehook print a traceback besides: lines in the log that any stranger can write."""
+    print_it = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        # Its object is the name itself, as bytes. What a finaliser raises has an object that is no such thing.
+        if isinstance(unraisable.object, bytes) and unraisable.exc_type is UnicodeDecodeError:
+            return
+        print_it(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def spare_the_collector() -> None:
     """What start made stays: leave it out of later collections. Once only, so that what a reload replaces can go."""
     gc.collect()

@@ -37,7 +37,7 @@ from .channel import (
 )
 from .exits import CannotApply
 from .explain import live_report
-from .interpreter import spare_the_collector, switch_threads_fast
+from .interpreter import hush_bad_server_names, spare_the_collector, switch_threads_fast
 from .logs import LogFormat, log_to_stderr
 from .runtime import Runtime
 from .totals import Snapshot, snapshot
@@ -170,6 +170,7 @@ def main(descriptor: str, number: str, log_format: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     log_to_stderr(cast("LogFormat", log_format), worker=int(number))
     switch_threads_fast()
+    hush_bad_server_names()
     uvloop.run(work(socket.socket(fileno=int(descriptor))))
 
 

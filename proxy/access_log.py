@@ -21,7 +21,7 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["http", "https", "ws", "wss", "tcp", "tls", "udp"]
+Kind = Literal["http", "https", "h2", "grpcs", "ws", "wss", "tcp", "tls", "udp"]
 Format = Literal["json", "alb"]
 
 # About 64 KiB of lines: one write for as much as a page-cache copy is worth, 0.5 ms of formatting at a time.
@@ -71,6 +71,14 @@ class AccessRecord:
     denied_by: str = ""  # Verdict.rule
     classification: str = ""  # ALB's desync classes
     classification_reason: str = ""
+    alpn: str = ""
+    client_subject: str = ""  # of the certificate that the client showed
+    client_issuer: str = ""
+    client_serial: str = ""
+    client_verification: Literal["", "verified", "unverified"] = ""  # empty: it showed none, or was asked for none
+    transformed_host: bytes = b""  # where a rule's transforms changed it
+    transformed_uri: bytes = b""
+    transform_status: str = ""
 
 
 # In quotes, printable ASCII but `"` and `\` stands as it is; without quotes a space would end the field.
@@ -134,18 +142,18 @@ def _request_line(record: AccessRecord) -> bytes:
         return b"- - -"
     uri = _quote_hex(record.uri)
     if uri.startswith(b"/"):
-        uri = _origin(record.kind in ("https", "wss"), record.host, record.listener) + uri
+        uri = _origin(record.kind not in ("http", "ws"), record.host, record.listener) + uri
     return b"%b %b %b" % (_quote_hex(record.method), uri, _quote_hex(record.version))
 
 
 _ALB_LINE = (
     b'%b %b %b %b %b %b %b %b %b %b %d %d "%b" "%b" %b %b %b "%b" "%b" "%b" %b %b '
-    b'"%b" "%b" "%b" "%b" "%b" "%b" "%b" %b\n'
+    b'"%b" "%b" "%b" "%b" "%b" "%b" "%b" %b "%b" "%b" "%b"\n'
 )
 
 
 def alb_line(record: AccessRecord) -> bytes:
-    """The 30 fields of ALB's access log in its order; a denied connection's rule stands as its error reason."""
+    """The 33 fields of ALB's access log in its order; a denied connection's rule stands as its error reason."""
     target = _bare(record.target)
     target_status = b"%d" % record.target_status if record.target_status else b"-"
     return _ALB_LINE % (
@@ -179,6 +187,9 @@ def alb_line(record: AccessRecord) -> bytes:
         _quoted(record.classification),
         _quoted(record.classification_reason),
         _bare(record.connection_id),
+        _quote_hex(record.transformed_host) or b"-",
+        _quote_hex(record.transformed_uri) or b"-",
+        _quoted(record.transform_status),
     )
 
 
@@ -242,7 +253,21 @@ def json_line(record: AccessRecord) -> bytes:
             ("tls_cipher", record.tls_cipher),
             ("server_name", record.server_name),
             ("certificate", record.certificate),
+            ("alpn", record.alpn),
         )
+    if record.client_verification:
+        line += _json_fields(
+            ("client_certificate", record.client_verification),
+            ("client_subject", record.client_subject),
+            ("client_issuer", record.client_issuer),
+            ("client_serial", record.client_serial),
+        )
+    if record.transform_status:
+        if record.transformed_host:
+            line += b',"transformed_host":"%b"' % _quote_json(record.transformed_host)
+        if record.transformed_uri:
+            line += b',"transformed_uri":"%b"' % _quote_json(record.transformed_uri)
+        line += _json_fields(("transform_status", record.transform_status))
     if record.reason or record.denied_by or record.classification:
         line += _json_fields(
             ("reason", record.reason),

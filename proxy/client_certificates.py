@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ssl
 from functools import lru_cache
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from cryptography import x509
@@ -25,6 +26,18 @@ _REASONS = {
     10: "client_certificate_expired",
     26: "client_certificate_unsuitable",  # extended key usage without clientAuth
 }
+
+
+class Identity(NamedTuple):
+    """Who a client is by the certificate that it showed, as text that is printable ASCII."""
+
+    verification: Literal["", "verified", "unverified"] = ""
+    subject: str = ""
+    issuer: str = ""
+    serial: str = ""
+
+
+NOBODY = Identity()
 
 
 def ask_clients(context: ssl.SSLContext, spec: ClientCertificatesSpec) -> None:
@@ -82,15 +95,34 @@ def forwarded_fields(connection: ssl.SSLObject, spec: ClientCertificatesSpec) ->
     return _verified_fields(leaf)
 
 
+def identity(connection: ssl.SSLObject, spec: ClientCertificatesSpec) -> Identity:
+    leaf = connection.getpeercert(binary_form=True)
+    return NOBODY if leaf is None else _identity(leaf, "unverified" if spec.mode == "passthrough" else "verified")
+
+
+@lru_cache(256)
+def _identity(leaf: bytes, verification: Literal["verified", "unverified"]) -> Identity:
+    try:
+        certificate = x509.load_der_x509_certificate(leaf)
+        subject, issuer = name_as_field(certificate.subject), name_as_field(certificate.issuer)
+        return Identity(verification, subject.decode(), issuer.decode(), _serial(certificate))
+    except ValueError:  # OpenSSL reads more than the standard allows, and nobody has verified this one
+        return Identity(verification)
+
+
+def _serial(certificate: x509.Certificate) -> str:
+    digits = f"{certificate.serial_number:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)  # whole bytes, as on ALB
+
+
 @lru_cache(256)
 def _verified_fields(leaf: bytes) -> bytes:
     certificate = x509.load_der_x509_certificate(leaf)
-    digits = f"{certificate.serial_number:X}"
     not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return b"".join(
         b"\r\nX-Amzn-Mtls-Clientcert-%b: %b" % pair
         for pair in (
-            (b"Serial-Number", digits.zfill(len(digits) + len(digits) % 2).encode()),  # whole bytes, as on ALB
+            (b"Serial-Number", _serial(certificate).encode()),
             (b"Issuer", name_as_field(certificate.issuer)),
             (b"Subject", name_as_field(certificate.subject)),
             (

@@ -40,8 +40,21 @@ _reference = re.compile(r"\$(\$|[0-9])")
 _visible = re.compile(rb"/[!\"$-~]*").fullmatch
 
 
+# In the words of ALB's access log.
+TRANSFORMED = "TransformSuccess"
+_FAILURES = {
+    "no host": "TransformInvalidHost",
+    "no path": "TransformInvalidPath",
+    "too dear": "TransformReplaceError",
+}
+
+
 class RewriteError(Exception):
     """What a rewrite makes of this request cannot be sent, or would take too long to find."""
+
+    @property
+    def status(self) -> str:
+        return _FAILURES[str(self)]
 
 
 class Rewriter:
@@ -142,6 +155,17 @@ class Edits:
             changed = self._changed_request(forward)
             _remember(self._requests, forward, changed)
         return uri, changed
+
+    def rewritten(self, uri: bytes, host: bytes) -> tuple[bytes, bytes, str]:
+        """For the log: host and URI where rewriting changed them, and how it went; three times nothing without it."""
+        if self._url is None and self._host is None:
+            return b"", b"", ""
+        try:
+            changed_uri, fields = self.request(uri, b"Host: %b\r\n" % host)
+        except RewriteError as error:
+            return b"", b"", error.status
+        changed_host = fields.partition(b"\r\n")[0].removeprefix(b"Host: ")
+        return changed_host if changed_host != host else b"", changed_uri if changed_uri != uri else b"", TRANSFORMED
 
     def _changed_request(self, forward: bytes) -> bytes:
         *lines, unfinished = forward.split(b"\r\n")  # the client's address is still to come

@@ -83,6 +83,8 @@ class Exchange:
         "uri",
     )
 
+    version = b"HTTP/1.1"  # for the log
+
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.peer: tuple[str, int] = ("", 0)

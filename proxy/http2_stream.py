@@ -50,6 +50,8 @@ class Http2Stream(Exchange):
         "websocket",
     )
 
+    version = b"HTTP/2.0"
+
     def __init__(self, session: Http2Session, number: int) -> None:
         super().__init__(session.listener)
         self.session = session

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .access_log import AccessRecord
-from .client_certificates import forwarded_fields
+from .access_log import AccessRecord, Kind
+from .client_certificates import NOBODY, Identity, forwarded_fields, identity
 from .firewall import Verdict
 from .plan import Asked
 from .specs import FixedResponse, Redirect
-from .tls import ServerContext, chosen_certificate, host_guard
+from .tls import ServerContext, asked_name, chosen_certificate, host_guard
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -31,6 +31,9 @@ class TlsFacts(NamedTuple):
     certificate: str = ""
     guard: HostGuard | None = None
     client_fields: bytes = b""  # who the client is, for the target
+    client: Identity = NOBODY
+    server_name: str = ""
+    alpn: str = ""
 
 
 NO_TLS = TlsFacts()
@@ -49,6 +52,9 @@ def tls_facts(transport: Any) -> TlsFacts:
         chosen_certificate(connection) or "",
         host_guard(connection),
         b"" if asked is None else forwarded_fields(connection, asked),
+        NOBODY if asked is None else identity(connection, asked),
+        asked_name(connection) or "",
+        connection.selected_alpn_protocol() or "",
     )
 
 
@@ -56,15 +62,17 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
     now = time.time()
     head, route, group, target = session.head, session.route, session.group, session.target
     action = None if route is None else route.action
-    websocket = session.status == 101
-    kind = ("wss" if listener.secure else "ws") if websocket else ("https" if listener.secure else "http")
+    host = head.host if head is not None else b""
+    transformed: tuple[bytes, bytes, str] = (b"", b"", "")
+    if route is not None and route.edits is not None and group is not None:
+        transformed = route.edits.rewritten(session.uri, host)
     tls = session.tls
     redirect_url = b""
     if isinstance(action, Redirect) and head is not None and session.status == action.status:
         asked = Asked(session.method, session.uri, head.host, session.local[1], listener.secure)
         redirect_url = asked.location(action)
     return AccessRecord(
-        kind=kind,
+        kind=_kind(listener, session),
         load_balancer=listener.spec.load_balancer,
         listener=listener.spec.key,
         client=f"{session.peer[0]}:{session.peer[1]}",
@@ -81,8 +89,8 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         else -1.0,
         method=session.method,
         uri=session.uri,
-        version=b"HTTP/1.0" if session.http10 else b"HTTP/1.1",
-        host=head.host if head is not None else b"",
+        version=b"HTTP/1.0" if session.http10 else session.version,
+        host=host,
         user_agent=head.user_agent if head is not None else b"",
         request_id=session.request_id,
         connection_id=session.connection_id,
@@ -93,10 +101,31 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         redirect_url=redirect_url,
         tls_protocol=tls.protocol,
         tls_cipher=tls.cipher,
+        server_name=tls.server_name,
         certificate=tls.certificate,
+        alpn=tls.alpn,
+        client_verification=tls.client.verification,
+        client_subject=tls.client.subject,
+        client_issuer=tls.client.issuer,
+        client_serial=tls.client.serial,
         reason=session.reason,
         denied_by=session.denied_by,
+        transformed_host=transformed[0],
+        transformed_uri=transformed[1],
+        transform_status=transformed[2],
     )
+
+
+def _kind(listener: Listener, session: Exchange) -> Kind:
+    """ALB's words, which tell versions of HTTP apart over TLS alone."""
+    if session.status == 101:
+        return "wss" if listener.secure else "ws"
+    if not listener.secure:
+        return "http"
+    if session.version != b"HTTP/2.0":
+        return "https"
+    group = session.group
+    return "grpcs" if group is not None and group.spec.protocol_version == "GRPC" else "h2"
 
 
 def _action(action: object, *, forwarded: bool) -> Any:
@@ -127,7 +156,13 @@ def connection_record(listener: Listener, session: TcpSession, duration: float) 
         target=session.target.key if session.target is not None else "",
         tls_protocol=tls.protocol,
         tls_cipher=tls.cipher,
+        server_name=tls.server_name,
         certificate=tls.certificate,
+        alpn=tls.alpn,
+        client_verification=tls.client.verification,
+        client_subject=tls.client.subject,
+        client_issuer=tls.client.issuer,
+        client_serial=tls.client.serial,
         reason=relay.reason,
         denied_by=session.denied_by,
     )

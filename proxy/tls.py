@@ -167,7 +167,7 @@ class _TellingWhy(ssl.SSLObject):
     """
 
     _failure: ssl.SSLError | None = None
-    server_name: str | None = None  # what the client asked for, where there is more than one certificate to show
+    server_name: str | None = None  # what the client asked for
 
     def do_handshake(self) -> None:
         if self._failure is not None:
@@ -219,8 +219,7 @@ def server_context(
         if best not in contexts:
             contexts[best] = _context(best, policy, alpn)
         by_name[name] = contexts[best]
-    if len(contexts) > 1:
-        default.sni_callback = _sni_callback(by_name)
+    default.sni_callback = _sni_callback(by_name if len(contexts) > 1 else {})
     every = _encoded(by_name)
     for shown, context in contexts.items():
         context.client_certificates = client_certificates
@@ -286,9 +285,14 @@ def host_guard(connection: ssl.SSLObject) -> HostGuard | None:
     A client that named no server was shown the default certificate and is not in contradiction with itself.
     """
     context = connection.context
-    if not isinstance(connection, _TellingWhy) or connection.server_name is None:
+    if asked_name(connection) is None or not isinstance(context, ServerContext) or not context.guards:
         return None
-    return context.guards[_shown(context, connection)] if isinstance(context, ServerContext) else None
+    return context.guards[_shown(context, connection)]
+
+
+def asked_name(connection: ssl.SSLObject) -> str | None:
+    """The server name that a client sent (SNI)."""
+    return connection.server_name if isinstance(connection, _TellingWhy) else None
 
 
 def _shown(context: ServerContext, connection: ssl.SSLObject | ssl.SSLSocket) -> _Algorithm:

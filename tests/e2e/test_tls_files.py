@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from cryptography import x509
 from support import Origin, PenstockProcess, free_port, response, serving
 from support.certificates import Authority, issue
 from support.curl import curl
+from support.handshake import Handshake
 
 OLD, NEW = Authority("Example Old"), Authority("Example New")
 APP = x509.Name.from_rfc4514_string("CN=app,O=Example")
@@ -83,15 +86,31 @@ def test_a_renewed_certificate_is_shown_without_a_dropped_connection(site: Site)
     site.wait_for(1)
     old = http.client.HTTPSConnection("localhost", site.port, context=trusting)
     assert get(old) == b"ok"
-    socket = old.sock
+    kept = old.sock
     trusting_new = site.show()
     site.wait_for(2)
     new = http.client.HTTPSConnection("localhost", site.port, context=trusting_new)
     assert get(new) == b"ok"  # verified: it is the new one
     assert get(old) == b"ok"
-    assert old.sock is socket
+    assert old.sock is kept
     old.close()
     new.close()
+
+
+def test_a_server_name_that_is_not_ascii_is_refused_and_nothing_is_printed(site: Site) -> None:
+    trusting = site.show()
+    site.wait_for(1)
+    hello = Handshake(trusting, "localhost").step()
+    assert hello.count(b"localhost") == 1
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as client:
+        client.sendall(hello.replace(b"localhost", b"\xffocalhost"))
+        alert = client.recv(64)
+        assert alert.startswith(b"\x15"), "no alert of TLS"
+    with closing(http.client.HTTPSConnection("localhost", site.port, context=trusting)) as other:
+        assert get(other) == b"ok"
+    metrics = site.penstock.get("/metrics")[1].decode()
+    assert re.search(r"^penstock_listener_tls_handshakes_failed_total{.*} 1\.0$", metrics, re.MULTILINE), metrics
+    assert "Exception" not in site.penstock.output()
 
 
 def test_authorities_of_clients_are_exchanged(site: Site) -> None:

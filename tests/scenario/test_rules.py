@@ -92,6 +92,11 @@ def test_targets_and_clients_see_the_changes() -> None:
         assert one.endswith(b"3\r\nabc\r\n0\r\n\r\n")
         assert b"Server: x\r\n" in other
         assert b"x-frame-options: DENY\r\n" in other
+        assert [(each.transformed_host, each.transformed_uri, each.transform_status) for each in lb.log] == [
+            (b"internal.example.org", b"/users?id=1", "TransformSuccess"),
+            (b"internal.example.org", b"/chunked", "TransformSuccess"),
+            (b"", b"", ""),
+        ]
 
     run(main())
 
@@ -153,6 +158,11 @@ def test_a_rewrite_that_makes_no_path_is_a_500_and_the_connection_stays() -> Non
             assert with_body.startswith(b"HTTP/1.1 500 ")
             assert lb.listener.counters.failed["rewrite_failed"] == 2
             assert [record.reason for record in lb.log] == ["rewrite_failed", "", "rewrite_failed"]
+            assert [record.transform_status for record in lb.log] == [
+                "TransformInvalidPath",
+                "",
+                "TransformInvalidPath",
+            ]
             assert lb.log[0].target == ""
 
     run(main())

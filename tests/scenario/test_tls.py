@@ -112,6 +112,11 @@ def test_the_verified_subject_reaches_the_target(tmp_path: Path, mode: str, alpn
             assert leaf is not None
             assert unquote_to_bytes(leaf).strip() in certificate.read_bytes()
             assert seen.value(PREFIX.encode()) is None
+            (record,) = lb.log
+            assert (record.client_verification, record.client_subject) == ("verified", "CN=app,O=Example")
+            assert (record.client_issuer, record.client_serial) == ("CN=Example Root", "03A5B1")
+            assert record.alpn == alpn
+            assert (record.kind, record.version) == (("h2", b"HTTP/2.0") if alpn == "h2" else ("https", b"HTTP/1.1"))
 
     run(main())
 
@@ -127,6 +132,8 @@ def test_a_client_cannot_say_by_itself_who_it_is(mode: str) -> None:
             async with connection(lb, client()) as one:
                 assert await one.ask(b"GET / HTTP/1.1\r\nHost: a.example.org\r\n" + forged + b"\r\n") == 200
             assert b"mtls" not in origin.requests[0].head.lower()
+            (record,) = lb.log
+            assert (record.client_verification, record.server_name) == ("", "a.example.org")
 
     run(main())
 
@@ -213,6 +220,8 @@ def test_passthrough_takes_any_certificate_and_tells_the_target(tmp_path: Path, 
                 assert chain is not None
                 assert unquote_to_bytes(chain).strip() in certificate.read_bytes()
                 assert seen.value(f"{PREFIX}-Subject".encode()) is None
+            for record in lb.log:
+                assert (record.client_verification, record.client_subject) == ("unverified", "CN=app,O=Example")
 
     run(main())
 
@@ -327,6 +336,7 @@ def test_a_host_of_another_certificate_is_misdirected(name: str | None, host: st
             reason = "misdirected_request" if status == 421 else ""
             assert [(record.status, record.reason) for record in lb.log] == [(status, reason)]
             assert lb.log[0].host == host.partition(":")[0].lower().encode()
+            assert lb.log[0].server_name == (name or "")
             assert dict(lb.listener.counters.failed) == ({reason: 1} if reason else {})
 
     run(main())

@@ -64,7 +64,7 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366 "
             '"GET http://www.example.com:80/ HTTP/1.1" "curl/7.46.0" - - my-targets '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "-" "-" '
-            '0 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789\n',
+            '0 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789 "-" "-" "-"\n',
         ),
         (
             replace(
@@ -76,7 +76,7 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 10.0.0.1:80 0.086 0.048 0.037 200 200 34 366 "
             '"GET https://www.example.com:443/ HTTP/1.1" "curl/7.46.0" ECDHE-RSA-AES128-GCM-SHA256 TLSv1.2 my-targets '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "www.example.com" "cert-123" '
-            '1 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789\n',
+            '1 2018-07-02T22:22:48.364000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_6789 "-" "-" "-"\n',
         ),
         (
             replace(
@@ -87,19 +87,20 @@ RELAYED = AccessRecord(
             "192.168.131.39:2817 - -1 -1 -1 301 - 34 366 "
             '"GET http://www.example.com:80/ HTTP/1.1" "curl/7.46.0" - - - '
             '"Root=1-58337262-36d228ad5d99923122bbe354" "-" "-" '
-            '20 2018-07-02T22:22:48.364000Z "redirect" "https://example.com/" "-" "-" "-" "-" "-" TID_6789\n',
+            '20 2018-07-02T22:22:48.364000Z "redirect" "https://example.com/" "-" "-" "-" "-" "-" TID_6789 '
+            '"-" "-" "-"\n',
         ),
         (
             DENIED,
             "https 2018-07-02T22:22:48.364000Z app-lb [2001:db8::9]:51234 - -1 -1 -1 - - 0 0 "
             '"- - -" "-" - - - "-" "-" "-" - 2018-07-02T22:22:48.364000Z "-" "-" "denied:acl:app-acl/inbound/*" '
-            '"-" "-" "-" "-" -\n',
+            '"-" "-" "-" "-" - "-" "-" "-"\n',
         ),
         (
             RELAYED,
             "tls 2018-07-02T22:22:48.369000Z net-lb 203.0.113.9:51341 10.0.0.1:5432 -1 -1 -1 - - 98 246 "
             '"- - -" "-" TLS_AES_128_GCM_SHA256 TLSv1.3 tg-db "-" "db.example.org" "cert-123" - '
-            '2018-07-02T22:22:48.364000Z "-" "-" "-" "10.0.0.1:5432" "-" "-" "-" -\n',
+            '2018-07-02T22:22:48.364000Z "-" "-" "-" "10.0.0.1:5432" "-" "-" "-" - "-" "-" "-"\n',
         ),
     ],
     ids=["http", "https", "redirect", "denied", "tls"],
@@ -114,6 +115,7 @@ def test_alb_lines(record: AccessRecord, line: str) -> None:
         ({"uri": b"*", "method": b"OPTIONS"}, "OPTIONS * HTTP/1.1"),
         ({"host": b""}, "GET http://0.0.0.0:80/ HTTP/1.1"),
         ({"host": b"[2001:db8::1]:8080"}, "GET http://[2001:db8::1]:80/ HTTP/1.1"),
+        ({"kind": "h2", "version": b"HTTP/2.0"}, "GET https://www.example.com:80/ HTTP/2.0"),
         ({"kind": "wss"}, "GET https://www.example.com:80/ HTTP/1.1"),
         ({"uri": b"http://other.example/"}, "GET http://other.example/ HTTP/1.1"),
         ({"uri": b'/"\\\r\n\xff'}, "GET http://www.example.com:80/\\x22\\x5C\\x0D\\x0A\\xFF HTTP/1.1"),
@@ -121,6 +123,34 @@ def test_alb_lines(record: AccessRecord, line: str) -> None:
 )
 def test_the_request_in_an_alb_line(change: dict, request_line: str) -> None:
     assert alb_line(replace(HTTP, **change)).decode().split('"')[1] == request_line
+
+
+def test_what_a_transform_made_of_a_request() -> None:
+    record = replace(
+        HTTP, transformed_host=b"b.example.org", transformed_uri=b'/"', transform_status="TransformSuccess"
+    )
+    assert alb_line(record).endswith(b' TID_6789 "b.example.org" "/\\x22" "TransformSuccess"\n')
+    read = json.loads(json_line(record))
+    assert (read["transformed_host"], read["transformed_uri"]) == ("b.example.org", '/"')
+    failed = replace(HTTP, status=500, reason="rewrite_failed", transform_status="TransformInvalidPath")
+    assert alb_line(failed).endswith(b'"-" "-" "TransformInvalidPath"\n')
+    assert not json.loads(json_line(failed)).keys() & {"transformed_host", "transformed_uri"}
+
+
+def test_json_of_a_client_with_a_certificate() -> None:
+    record = replace(
+        RELAYED, alpn="h2", client_verification="verified", client_subject="CN=app,O=\\C3\\96l",
+        client_issuer="CN=Example Root", client_serial="03A5B1",
+    )  # fmt: skip
+    read = json.loads(json_line(record))
+    assert {key: read[key] for key in read if key.startswith("client_")} == {
+        "client_certificate": "verified",
+        "client_subject": "CN=app,O=\\C3\\96l",
+        "client_issuer": "CN=Example Root",
+        "client_serial": "03A5B1",
+    }
+    assert read["alpn"] == "h2"
+    assert not [key for key in json.loads(json_line(RELAYED)) if key.startswith("client_")]
 
 
 def test_json_of_a_request() -> None:
@@ -180,7 +210,7 @@ def test_json_leaves_out_what_does_not_apply() -> None:
 
 BYTES_FIELDS = [field.name for field in fields(AccessRecord) if field.type == "bytes"]
 TEXT_FIELDS = [field.name for field in fields(AccessRecord) if field.type == "str"]
-ALB_FIELDS = re.compile(rb"(?:[^ \"]+|\"[^\"]*\")(?: (?:[^ \"]+|\"[^\"]*\")){29}\n")
+ALB_FIELDS = re.compile(rb"(?:[^ \"]+|\"[^\"]*\")(?: (?:[^ \"]+|\"[^\"]*\")){32}\n")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

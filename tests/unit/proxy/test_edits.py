@@ -69,6 +69,29 @@ def test_a_host_that_is_none_is_an_error() -> None:
         Edits([], [], host=Rewrite("^app", "a@b")).request(b"/", parse_request(BLOCK).forward)
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "logged"),
+    [
+        (Rewrite("^/a", "/b"), None, (b"", b"/b?c", "TransformSuccess")),
+        (None, Rewrite("^app", "web"), (b"web.example.org", b"", "TransformSuccess")),
+        (Rewrite("^/z", "/b"), Rewrite("^z", "web"), (b"", b"", "TransformSuccess")),  # neither is found
+        (Rewrite("^/a", "b"), None, (b"", b"", "TransformInvalidPath")),
+        (None, Rewrite("^app", "a@b"), (b"", b"", "TransformInvalidHost")),
+        (None, None, (b"", b"", "")),
+    ],
+)
+def test_what_is_logged_of_rewriting(
+    url: Rewrite | None, host: Rewrite | None, logged: tuple[bytes, bytes, str]
+) -> None:
+    changes = HeaderChanges(set=(("X-New", "1"),))
+    assert Edits([changes], [], url, host).rewritten(b"/a?c", b"app.example.org") == logged
+
+
+def test_a_rewrite_that_takes_too_long_is_logged_as_such() -> None:
+    edits = Edits([], [], Rewrite("(a|b|ab)*(c|d)*z", ""))
+    assert edits.rewritten(b"/" + b"ab" * 8000, b"")[2] == "TransformReplaceError"
+
+
 def test_request_fields_are_removed_set_and_added_in_this_order() -> None:
     changes = HeaderChanges(set=(("Accept", "text/html"), ("X-New", "1")), add=(("X-New", "2"),), remove=("x-debug",))
     _, changed = Edits([changes], []).request(b"/", parse_request(BLOCK).forward)
