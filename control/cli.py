@@ -107,6 +107,10 @@ def explain(
     to: Annotated[
         str | None, typer.Option("--to", metavar="ADDRESS", help="The listener's, where several fit.")
     ] = None,
+    sni: Annotated[
+        str | None,
+        typer.Option("--sni", metavar="NAME", help="The name asked for in TLS, if not the URL's; '' is none."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole record, as JSON.")] = False,
 ) -> None:
     """Say who would serve a request, and why, without sending it: firewall, certificate, every rule, targets."""
@@ -118,7 +122,7 @@ def explain(
     with sentences():
         settings = load(config, now=time.time(), materialize=False).settings
         try:
-            reports = explained(settings.proxy, method, url, source, header or (), to)
+            reports = explained(settings.proxy, method, url, source, header or (), to, sni)
         except NoDecisionError as error:
             _fail(str(error), ExitCode.UNREADABLE)
         typer.echo(json.dumps(reports, indent=2) if as_json else "\n\n".join(map(show, reports)))

@@ -14,7 +14,7 @@ from ..proxy.http_fields import BadMessage, field_line, is_token, parse_host
 from ..proxy.recent import Served
 from ..proxy.rules import RuleTable
 from ..proxy.specs import FirewallSpec, ListenerSpec, ProxySpec
-from ..proxy.tls import certificates_for
+from ..proxy.tls import certificates_for, guard_for
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 FITTING: Final = {"http": ("HTTP", "TCP"), "https": ("HTTPS", "TLS", "TCP")}  # TCP relays whatever is spoken
@@ -26,7 +26,13 @@ class NoDecisionError(Exception):
 
 
 def explained(
-    proxy: ProxySpec, method: str, url: str, source: str, headers: Iterable[str], to: str | None
+    proxy: ProxySpec,
+    method: str,
+    url: str,
+    source: str,
+    headers: Iterable[str],
+    to: str | None,
+    sni: str | None = None,
 ) -> list[dict[str, Any]]:
     """One report for every listener that could be meant."""
     try:
@@ -49,15 +55,35 @@ def explained(
         raise NoDecisionError(f"{host.decode('latin-1')} is no host") from None
     if is_token(method.encode()) is None:
         raise NoDecisionError(f"{method} is no method such as GET")
+    if sni is not None and parts.scheme != "https":
+        raise NoDecisionError("a server name is said in TLS alone: ask for https://")
+    server_name = _usual_server_name(parts.hostname) if sni is None else sni
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     reports: list[dict[str, Any]] = []
     for spec in _listeners(proxy, parts.scheme, port, to):
         asked = Asked(
-            source, SOURCE_PORT, to or spec.address, spec.port, method.encode(), host, target.encode(), fields
+            source,
+            SOURCE_PORT,
+            to or spec.address,
+            spec.port,
+            method.encode(),
+            host,
+            target.encode(),
+            fields,
+            server_name or None,
         )
         decision = decide(asked, _surroundings(proxy, spec))
         reports.append({"asked": f"{method} {url}", "source": source, **_report(decision)})
     return reports
+
+
+def _usual_server_name(host: str) -> str:
+    """What clients ask for in TLS: the host of the URL, unless that is an address (RFC 6066 section 3)."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return host
+    return ""
 
 
 def _fields(headers: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
@@ -98,6 +124,7 @@ def _surroundings(proxy: ProxySpec, spec: ListenerSpec) -> Surroundings:
         {name: firewall(each) for name, each in proxy.group_firewalls},
         lambda _group, _target: True,  # without traffic there is no health to know
         lambda name: certificates_for(spec.certificates, name),
+        lambda name: guard_for(spec.certificates, name),
     )
 
 
@@ -135,10 +162,13 @@ def show(report: dict[str, Any]) -> str:
         lines.append(("allowed", "no security group and no network ACL has a say"))
     if report["certificates"]:
         lines.append(("certificate", " or ".join(report["certificates"])))
+    if report["misdirected"]:
+        asked_for = f"the client asked for {report['server_name']} in TLS"
+        lines.append(("421", f"{asked_for}, and the request's host is another certificate's"))
     for tried in report["tried"]:
         name = tried["rule"] if tried["rule"] == "default" else f"rule {tried['rule']}"
         lines.append((name, f'no, {tried["failed"]} is "{tried["met"]}"' if tried["failed"] else "takes it"))
-    if report["answer"]:
+    if report["action"] and report["answer"]:
         lines.append((report["action"], report["answer"]))
     if report["sent_target"]:
         lines.append(("sent as", f"{report['sent_target']} to {report['sent_host']}"))

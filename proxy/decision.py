@@ -13,7 +13,9 @@ from .actions import redirect_location
 from .balancing.eligibility import eligible
 from .edits import RewriteError, rule_edits
 from .firewall import Firewall, Verdict
+from .http_fields import BadMessage
 from .rules import RuleTable, Tried, host_without_port
+from .server_names import HostGuard
 from .specs import Action, FixedResponse, Forward, ListenerSpec, Redirect, RuleSpec, TargetGroupSpec, TargetSpec
 
 
@@ -29,6 +31,7 @@ class Asked:
     host: bytes
     target: bytes
     fields: tuple[tuple[bytes, bytes], ...] = ()
+    server_name: str | None = None  # what the client asked for in its TLS handshake (SNI)
 
     def values(self, name: bytes) -> Sequence[bytes]:
         return [value for field, value in self.fields if field.lower() == name]
@@ -57,7 +60,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`tried` ends with the rule that took the request; it is empty where the firewall admits nobody."""
+    """`tried` ends with the rule that took the request; it is empty where no rule is asked, for the firewall admits
+    nobody or the request is misdirected."""
 
     listener: str
     load_balancer: str
@@ -69,6 +73,8 @@ class Decision:
     sent_target: str = ""  # what a target is asked for, after rewrites; "500" with the reason where one fails
     sent_host: str = ""
     shares: tuple[Share, ...] = ()
+    server_name: str | None = None
+    misdirected: bool = False  # its host is another certificate's than the one that its server name is shown
 
     @property
     def rule(self) -> str:
@@ -93,7 +99,8 @@ class Surroundings:
     groups: Mapping[str, TargetGroupSpec]
     group_firewalls: Mapping[str, Firewall]
     is_healthy: GroupHealth
-    certificates: Callable[[str], tuple[str, ...]]  # by server name
+    certificates: Callable[[str], tuple[str, ...]]  # by server name, empty where there is none
+    guard: Callable[[str], HostGuard | None]  # by server name
 
 
 def decide(asked: Asked, around: Surroundings) -> Decision:
@@ -102,10 +109,14 @@ def decide(asked: Asked, around: Surroundings) -> Decision:
     judged = () if spec.is_unix else around.firewall.explain(asked.source, asked.source_port, asked.local, asked.port)
     verdicts = tuple(judged)
     secure = spec.protocol in ("HTTPS", "TLS")
-    name = host_without_port(asked.host).decode("latin-1")
-    certificates = around.certificates(name) if secure else ()
+    name = asked.server_name if secure else None
+    certificates = around.certificates(name or "") if secure else ()
     if not all(verdict.allowed for verdict in verdicts):
-        return Decision(spec.key, spec.load_balancer, verdicts, certificates)
+        return Decision(spec.key, spec.load_balancer, verdicts, certificates, server_name=name)
+    if spec.protocol == "HTTPS" and name is not None and _is_misdirected(asked, around.guard(name)):
+        return Decision(
+            spec.key, spec.load_balancer, verdicts, certificates, answer="421", server_name=name, misdirected=True
+        )
     if spec.protocol in ("TCP", "TLS"):
         tried: tuple[Tried, ...] = (Tried("default", "", b""),)
     else:
@@ -125,7 +136,17 @@ def decide(asked: Asked, around: Surroundings) -> Decision:
         sent_target,
         sent_host,
         tuple(_shares(action, around)),
+        name,
     )
+
+
+def _is_misdirected(asked: Asked, guard: HostGuard | None) -> bool:
+    try:
+        if guard is not None:
+            guard.check(host_without_port(asked.host).lower())
+    except BadMessage:
+        return True
+    return False
 
 
 def _answer(action: Action, asked: Asked, *, secure: bool) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .actions import with_fields
 from .counters import DURATION_BUCKETS
 from .dialing import connect_failure
+from .http_fields import BadMessage
 from .plan import Asked, Route
 from .queueing import NoPlace, place_on
 from .records import NO_TLS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .plan import Plan
     from .specs import ListenerLimits
+    from .server_names import HostGuard
     from .targets import Observer, Target, TargetGroup
 
 # What cannot be sent again goes out on a kept connection only if that was in use within the last second: targets that
@@ -393,6 +395,18 @@ class Exchange:
     def _denied(self, rule: str) -> None:
         self.denied_by = rule
         self.listener.counters.denied[rule] += 1
+
+    def _check_host(self, guard: HostGuard, head: RequestHead) -> None:
+        """BadMessage for a host that is another tenant's; the request has a name then, for somebody to ask why."""
+        try:
+            guard.check(head.host)
+        except BadMessage:
+            method, uri = self.method, self.uri
+            self._forget()  # what is logged of it must not be the request before
+            self.method, self.uri, self.head = method, uri, head
+            if self.listener.tracer is not None:
+                _, self.request_id, _ = self.listener.tracer.stamp(head)
+            raise
 
     # -- accounts -----------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Http2Stream(Exchange):
         head = self.head = listener.heads.get(request.block) or listener.memo.learn_request(request.block, http10=False)
         guard = self.tls.guard
         if guard is not None and head.host not in guard.allowed:
-            guard.check(head.host)
+            self._check_host(guard, head)
         if head.length > 0 and (ended or request.websocket):
             # RFC 9113 8.1.1. HTTP/1 would wait for that many bytes and find them in the next client's request.
             raise BadMessage(400, "bad_content_length")

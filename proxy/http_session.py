@@ -273,15 +273,6 @@ class HttpSession(HttpBody):
         self.listener.pass_on(self, session)
         session.data_received(data)
 
-    def _check_host(self, guard: HostGuard, head: RequestHead) -> None:
-        try:
-            guard.check(head.host)
-        except BadMessage:  # as in `_learn`
-            method, uri = self.method, self.uri
-            self._forget()
-            self.method, self.uri, self.head = method, uri, head
-            raise
-
     def _learn(self, block: bytes) -> RequestHead:
         try:
             return self.listener.memo.learn_request(block, http10=self.http10)

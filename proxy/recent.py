@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .decision import Asked
+from .plan import Plan
 
 if TYPE_CHECKING:
     from .exchange import Exchange
-    from .plan import Plan
+    from .records import TlsFacts
     from .targets import TargetGroup
 
 MAX_REQUESTS = 1024  # some seconds under load, and enough to ask for the one that one has just sent
@@ -30,7 +31,7 @@ class Served:
     rule: str
     target_group: str
     target: str
-    plan: Plan | None
+    plan: Plan
     groups: tuple[TargetGroup, ...]
 
 
@@ -52,11 +53,12 @@ class Recent:
                 session.method,
                 session.uri,
                 head if head is None or len(head.forward) <= MAX_HEAD else None,
-                session.route,
+                session.route or session.listener.plan,  # who was refused before the rules has no route
                 session.group,
                 session.target,
                 session.status,
                 session.reason,
+                session.tls,
             )
         )
 
@@ -80,7 +82,9 @@ def _served(
     target: Any,
     status: int,
     reason: str,
+    tls: TlsFacts,
 ) -> Served:
+    plan, route = (route, None) if isinstance(route, Plan) else (route.plan, route)
     asked = Asked(
         peer[0],
         peer[1],
@@ -90,6 +94,7 @@ def _served(
         head.host if head is not None else b"",
         uri,
         head.fields() if head is not None else (),
+        tls.server_name or None,
     )
     groups = () if route is None else ((route.group,) if route.group is not None else route.groups)
     return Served(
@@ -99,6 +104,6 @@ def _served(
         route.label if route is not None else "",
         group.name if group is not None else "",
         target.key if target is not None else "",
-        route.plan if route is not None else None,
+        plan,
         groups,
     )

@@ -26,7 +26,7 @@ from .recent import Recent, Served
 from .sharing import Sharing
 from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec, TargetSpec
 from .targets import TargetGroup, check_key, check_keys, context_for, resolved
-from .tls import ServerContext, certificates_for, server_context
+from .tls import ServerContext, certificates_for, guard_for, server_context
 from .udp_session import UdpListener
 
 REFRESH_PAUSE = 0.01  # seconds between two looks at the health of a group, which costs 1 us a target
@@ -158,7 +158,7 @@ class Proxy:
         Its listener and rules are those that it met. Firewalls, targets and their health are those of this moment.
         """
         served = self.recent.find(request_id)
-        if served is None or served.plan is None:
+        if served is None:
             return None
         spec = served.plan.spec
         firewalls = dict(self.spec.group_firewalls)
@@ -182,6 +182,7 @@ class Proxy:
             {name: self._known_firewalls.get((each, "tcp")) or Firewall(each) for name, each in firewalls.items()},
             is_healthy,
             lambda name: certificates_for(spec.certificates, name),
+            lambda name: guard_for(spec.certificates, name),
         )
         return decide(served.asked, around), served
 

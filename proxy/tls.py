@@ -363,11 +363,26 @@ def _read(spec: CertificateSpec) -> _Certificate:
 
 def certificates_for(certificates: tuple[CertificateSpec, ...], server_name: str) -> tuple[str, ...]:
     """The names of the certificates of which a client that asks for `server_name` is shown one, ECDSA first."""
+    found, _ = _found_for(certificates, server_name)
+    return tuple(certificate.spec.name for certificate in found)
+
+
+def guard_for(certificates: tuple[CertificateSpec, ...], server_name: str) -> HostGuard | None:
+    """By what the requests of such a client are judged, if it knows ECDSA."""
+    found, best = _found_for(certificates, server_name)
+    if len({found, *best.values()}) == 1:
+        return None
+    return HostGuard(_encoded(found[0].names), _encoded(best))
+
+
+def _found_for(
+    certificates: tuple[CertificateSpec, ...], server_name: str
+) -> tuple[tuple[_Certificate, ...], dict[str, tuple[_Certificate, ...]]]:
+    """What is shown to such a client, and to all others by name."""
     read = [_read(spec) for spec in certificates]
     best = _best_by_name(read)
     name = server_name.lower()
-    found = best.get(name) or best.get("*." + name.partition(".")[2]) or (read[0],)
-    return tuple(certificate.spec.name for certificate in found)
+    return best.get(name) or best.get("*." + name.partition(".")[2]) or (read[0],), best
 
 
 def certificate_names(spec: CertificateSpec) -> frozenset[str]:

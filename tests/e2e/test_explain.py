@@ -79,6 +79,29 @@ def test_every_step_is_a_line(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "misdirected", "certificates"),
+    [
+        (["https://app.example.org/"], False, ["app"]),
+        (["https://localhost/", "-H", "Host: App.example.org:443"], True, ["default"]),
+        (["https://app.example.org/", "--sni", "localhost"], True, ["default"]),
+        (["https://app.example.org/", "--sni", "www.example.org"], False, ["app"]),
+        (["https://unknown.example.net/", "--sni", "app.example.org"], False, ["app"]),
+        (["https://app.example.org/", "--sni", ""], False, ["default"]),
+        (["https://127.0.0.1/", "-H", "Host: app.example.org"], False, ["default"]),
+    ],
+)
+def test_a_server_name_that_contradicts_the_host_is_told(
+    file: Path, arguments: list[str], misdirected: bool, certificates: list[str]
+) -> None:
+    done = explain(file, "--src", "203.0.113.9", "--json", "GET", *arguments)
+    (report,) = json.loads(done.stdout)
+    assert (report["misdirected"], report["certificates"]) == (misdirected, certificates)
+    assert (report["answer"] == "421", not report["tried"]) == (misdirected, misdirected)
+    lines = explain(file, "--src", "203.0.113.9", "GET", *arguments).stdout.splitlines()
+    assert any(line.split()[0] == "421" for line in lines) == misdirected
+
+
 def test_the_same_as_json(file: Path) -> None:
     done = explain(file, "--src", "198.51.100.1", "--json", "GET", "https://app.example.org/")
     (report,) = json.loads(done.stdout)
@@ -103,6 +126,7 @@ def test_the_same_as_json(file: Path) -> None:
         (["--src", "203.0.113.999", "GET", "http://app.example.org/"], "no address"),
         (["--src", "203.0.113.9", "G T", "http://app.example.org/"], "no method"),
         (["--src", "203.0.113.9", "GET", "http://app.example.org/", "-H", "x"], "no header field"),
+        (["--src", "203.0.113.9", "--sni", "a", "GET", "http://app.example.org/"], "said in TLS alone"),
         (["--src", "203.0.113.9", "--to", "127.0.0.2", "GET", "http://app.example.org/"], "has the address 127.0.0.2"),
     ],
 )

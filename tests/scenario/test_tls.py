@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from penstock.proxy.session_tickets import KEY_BYTES
-from penstock.proxy.specs import CertificateSpec, ClientCertificatesSpec
+from penstock.proxy.specs import CertificateSpec, ClientCertificatesSpec, TracingSpec
 from support import Exchange, Origin, response, run
 from support.balancer import Balancer, balancing
 from support.certificates import Authority, issue
@@ -338,6 +338,27 @@ def test_a_host_of_another_certificate_is_misdirected(name: str | None, host: st
             assert lb.log[0].host == host.partition(":")[0].lower().encode()
             assert lb.log[0].server_name == (name or "")
             assert dict(lb.listener.counters.failed) == ({reason: 1} if reason else {})
+
+    run(main())
+
+
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
+def test_why_a_request_is_misdirected_can_be_asked(alpn: str) -> None:
+    async def main() -> None:
+        async with balancing(**secure(*TENANTS, tracing=TracingSpec())) as lb:
+            if alpn == "h2":
+                fields = [(key, b"b.example.org" if key == b":authority" else value) for key, value in GET]
+                async with Http2Client(lb.port, ssl=client(alpn=alpn), server_hostname="a.example.org") as two:
+                    await two.ask(fields)
+            else:
+                async with connection(lb, client()) as one:
+                    await one.ask(GET_A.replace(b"a.ex", b"b.ex"))
+            found = lb.proxy.explain(lb.log[0].request_id)
+            assert found is not None
+            decision, served = found
+            assert (decision.misdirected, decision.server_name) == (True, "a.example.org")
+            assert (decision.certificates, decision.answer, decision.tried) == (("a",), "421", ())
+            assert (served.status, served.reason, served.rule) == (421, "misdirected_request", "")
 
     run(main())
 

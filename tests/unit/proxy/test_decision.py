@@ -9,6 +9,7 @@ import pytest
 from penstock.proxy.decision import Asked, Candidate, Decision, Surroundings, decide
 from penstock.proxy.firewall import Firewall
 from penstock.proxy.rules import RuleTable, Tried
+from penstock.proxy.server_names import HostGuard
 from penstock.proxy.specs import (
     ALL_PORTS,
     AclRuleSpec,
@@ -64,6 +65,9 @@ LISTENER = ListenerSpec(
     firewall=GUARDED,
 )
 ASKED = Asked("203.0.113.9", 50000, "10.0.0.10", 443, b"GET", b"app.example.org", b"/api/x?y", ((b"X-Old", b"no"),))
+ASKED = replace(ASKED, server_name="app.example.org")
+TENANT = HostGuard({b"www.example.org"}, {b"www.example.org", b"app.example.org"})
+GUARDS = {"www.example.org": TENANT}  # by server name; the others are shown what is for every host
 UNGUARDED_GROUPS: dict[str, Firewall] = {}
 
 
@@ -80,6 +84,7 @@ def decided(
             {"blue": Firewall(egress)} if egress else UNGUARDED_GROUPS,
             lambda _, target: target.ip != unhealthy,
             lambda name: (f"certificate of {name}",),
+            GUARDS.get,
         ),
     )
 
@@ -166,6 +171,17 @@ def test_targets_that_are_not_picked_say_why() -> None:
     assert "tcp 80 to 10.0.1.2" in denied.why_not
 
 
+def test_a_host_of_another_tenant_meets_no_rule() -> None:
+    decision = decided(server_name="www.example.org", host=b"APP.example.org:443")
+    assert (decision.misdirected, decision.answer, decision.action, decision.tried) == (True, "421", "", ())
+    assert decision.admitted
+    assert decision.server_name == "www.example.org"
+    fitting = decided(server_name="www.example.org", host=b"www.example.org")
+    assert (fitting.misdirected, fitting.rule) == (False, "default")
+    nameless = decided(server_name=None)
+    assert (nameless.misdirected, nameless.certificates, nameless.rule) == (False, ("certificate of ",), "3")
+
+
 def test_unix_sockets_have_no_addresses_to_judge() -> None:
     group = TargetGroupSpec("blue", targets=(TargetSpec("/run/app.sock", 0),))
     listener = replace(LISTENER, address="/run/penstock.sock", port=0, protocol="HTTP")
@@ -179,6 +195,7 @@ def test_unix_sockets_have_no_addresses_to_judge() -> None:
             {"blue": Firewall(GUARDED)},
             lambda *_: True,
             lambda _: (),
+            GUARDS.get,
         ),
     )
     assert (decision.verdicts, decision.rule) == ((), "3")
