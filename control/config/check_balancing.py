@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ...proxy.specs import is_unix
+from ...proxy.specs import CheckProtocol, is_unix
 from ...proxy.tls import POLICIES
 from ..exits import host_port, overlap
 from .check_changes import check_listener_changes, check_rule_changes
 from .check_client_certificates import check_client_certificates, check_identity_condition
 from .check_connections import check_listener_address, check_target_connections, check_transport
 from .check_limits import check_forward_stickiness, check_group_limits, check_listener_limits
-from .compile import GRPC, default_timeout, zone_of
+from .compile import GRPC, check_protocol, default_timeout, protocol_of, zone_of
 from .mistakes import Path, closest
 from .models import Action, Configuration, HealthCheck, Listener, LoadBalancer, Redirect, Rule, TargetGroup
 from .review import Review
@@ -219,7 +219,8 @@ def _target_group(review: Review, path: Path, group: TargetGroup, balancer: Load
     if group.protocol is not None:
         _protocol_fits(review, (*path, "protocol"), group.protocol, balancer, at)
     if group.health_check is not None:
-        check_health_check(review, (*path, "health_check"), group.health_check, group.protocol)
+        asked = check_protocol(group.health_check, protocol_of(group, balancer), group.protocol_version)
+        check_health_check(review, (*path, "health_check"), group.health_check, asked)
     _choosing(review, path, group, balancer, at)
     places: list[tuple[Path, str]] = []
     for index, target in enumerate(group.targets):
@@ -270,18 +271,18 @@ def _choosing(review: Review, path: Path, group: TargetGroup, balancer: LoadBala
         review.mistake((*path, "outlier_detection", "max_ejection_time"), message)
 
 
-def check_health_check(review: Review, path: Path, check: HealthCheck, group_protocol: str | None) -> None:
+def check_health_check(review: Review, path: Path, check: HealthCheck, protocol: CheckProtocol) -> None:
     if review.sound((*path, "interval")) and (check.timeout or 0) > check.interval:
         interval, timeout = seconds_as_text(check.interval), seconds_as_text(default_timeout(check))
         review.mistake(
             (*path, "timeout"), f"{timeout} is longer than the interval, {interval}: probes would pile up, shorten it"
         )
-    silent = check.protocol == "TCP"
+    silent = protocol == "TCP"
     for key in ("path", "matcher"):
         if silent and key in check.model_fields_set:
             review.mistake((*path, key), "a TCP check only connects: leave it out, or make the protocol HTTP")
     if not silent and check.matcher is not None:
-        grpc = check.protocol in GRPC
+        grpc = protocol in GRPC
         low, high, kind = (0, 99, "gRPC") if grpc else (100, 599, "HTTP")
         if not all(low <= first <= last <= high for first, last in check.matcher):
             review.mistake((*path, "matcher"), f"statuses of {kind} are from {low} to {high}")

@@ -86,7 +86,7 @@ def _service(review: Review, path: Path, service: Service) -> None:
         return
     check = service.health_check
     if check is not None:
-        check_health_check(review, (*path, "health_check"), check, None)
+        check_health_check(review, (*path, "health_check"), check, check.protocol or "HTTP")
     has_srv = any(record.type == "SRV" for record in service.dns_records)
     ids: list[tuple[Path, str]] = []
     for index, instance in enumerate(service.instances):

@@ -30,6 +30,7 @@ from ...proxy.specs import (
     ListenerSpec,
     NamedTargetSpec,
     OutlierSpec,
+    ProtocolVersion,
     ProxySpec,
     Redirect,
     Rewrite,
@@ -225,7 +226,7 @@ def zone_of(balancer: models.LoadBalancer, network: models.NetworkSection | None
 def _target_group(
     group: models.TargetGroup, balancer: models.LoadBalancer, zone: str | None, tls: TargetTlsSpec
 ) -> TargetGroupSpec:
-    protocol: TargetProtocol = group.protocol or ("HTTP" if balancer.type == "application" else "TCP")
+    protocol = protocol_of(group, balancer)
     return TargetGroupSpec(
         name=group.name,
         protocol=protocol,
@@ -261,6 +262,10 @@ def _target_group(
     )
 
 
+def protocol_of(group: models.TargetGroup, balancer: models.LoadBalancer) -> TargetProtocol:
+    return group.protocol or ("HTTP" if balancer.type == "application" else "TCP")
+
+
 def _outlier_detection(detection: models.OutlierDetection) -> OutlierSpec:
     return OutlierSpec(
         consecutive_failures=detection.consecutive_failures,
@@ -290,7 +295,7 @@ def _group_check(
     group: models.TargetGroup, check: models.HealthCheck, protocol: TargetProtocol, tls: TargetTlsSpec
 ) -> HealthCheckSpec:
     """A check meets a target as its clients' connections do, or it would call healthy what answers nobody."""
-    spec = _health_check(check, protocol)
+    spec = _health_check(check, protocol, group.protocol_version)
     return replace(
         spec,
         tls=tls if spec.protocol in {"HTTPS", "GRPCS"} and protocol in {"HTTPS", "TLS"} else None,
@@ -298,8 +303,10 @@ def _group_check(
     )
 
 
-def _health_check(check: models.HealthCheck, asked: TargetProtocol) -> HealthCheckSpec:
-    protocol = _check_protocol(check, asked)
+def _health_check(
+    check: models.HealthCheck, asked: TargetProtocol, version: ProtocolVersion = "HTTP1"
+) -> HealthCheckSpec:
+    protocol = check_protocol(check, asked, version)
     return HealthCheckSpec(
         protocol=protocol,
         path=check.path or (HEALTH_PATH if protocol in GRPC else "/"),
@@ -317,10 +324,12 @@ def default_timeout(check: models.HealthCheck) -> float:
     return min(DEFAULT_TIMEOUT, check.interval) if check.timeout is None else check.timeout
 
 
-def _check_protocol(check: models.HealthCheck, asked: TargetProtocol) -> CheckProtocol:
+def check_protocol(check: models.HealthCheck, asked: TargetProtocol, version: ProtocolVersion) -> CheckProtocol:
     """How to probe a target that speaks `asked`. ALB's default is HTTP even for HTTPS, where it can only fail."""
     if check.protocol is not None:
         return check.protocol
+    if version == "GRPC" and asked in {"HTTP", "HTTPS"}:
+        return "GRPCS" if asked == "HTTPS" else "GRPC"
     if asked in {"TCP", "TLS", "UDP"} and check.path is None and check.matcher is None:
         return "TCP"
     return "HTTPS" if asked == "HTTPS" else "HTTP"

@@ -117,7 +117,7 @@ class NetworkSection(Described):
 
 class HealthCheck(Described):
     protocol: Literal["HTTP", "HTTPS", "TCP", "GRPC", "GRPCS"] | None = None
-    """How to ask. Left out: TCP for TCP and TLS groups without a path, HTTPS for HTTPS groups, else HTTP."""
+    """How to ask. Left out: as targets are spoken to; TCP for TCP, TLS and UDP groups without a path, GRPC for GRPC."""
     path: UrlPath | None = None
     """What HTTP and HTTPS ask for, / if left out; the method that GRPC calls, /grpc.health.v1.Health/Check."""
     port: CheckPort = None

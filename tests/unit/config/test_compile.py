@@ -454,6 +454,27 @@ def test_where_a_load_balancer_stands(balancer: str, zone: str | None) -> None:
     assert group.zone == zone
 
 
+@pytest.mark.parametrize(
+    ("group", "check", "protocol"),
+    [
+        ("protocol_version: GRPC", "{}", "GRPC"),
+        ("protocol_version: GRPC, protocol: HTTPS", "{}", "GRPCS"),
+        ("protocol_version: GRPC", "{path: /AWS.ALB/healthcheck, matcher: 12}", "GRPC"),
+        ("protocol_version: GRPC", "{protocol: HTTP, path: /health}", "HTTP"),
+        ("protocol_version: GRPC", "{protocol: TCP}", "TCP"),
+        ("protocol_version: HTTP2", "{}", "HTTP"),
+        ("protocol: HTTPS", "{}", "HTTPS"),
+    ],
+)
+def test_targets_are_checked_in_what_they_speak(group: str, check: str, protocol: str) -> None:
+    [found] = settings(f"""
+    load_balancer: {{name: lb, target_groups: [{{name: tg, {group}, health_check: {check}}}]}}
+    """).proxy.target_groups
+    assert found.health_check is not None
+    assert found.health_check.protocol == protocol
+    assert (found.health_check.path == "/grpc.health.v1.Health/Check") == (protocol[:4] == "GRPC" and check == "{}")
+
+
 def test_a_grpc_check_has_defaults_of_its_own() -> None:
     [plain, alb] = settings("""
     load_balancer:
