@@ -36,12 +36,13 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Answered by None, or by a sentence that says what is in the way. `health` is the whole table, `addresses` what
-    targets' names resolve to."""
+    targets' names resolve to, `sockets` which listeners' sockets were handed over before this (descriptors.py)."""
 
     settings: Settings
     health: Mapping[CheckKey, TargetHealth]
     addresses: Mapping[str, tuple[str, ...]]
     ticket_key: bytes = field(repr=False)
+    sockets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

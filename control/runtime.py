@@ -162,7 +162,7 @@ class Runtime:
                     partial(self._prepare_access_log, settings.access_log)
                     if self.workers is None
                     # After the addresses were reserved: what is wrong with those is said once, and here.
-                    else partial(self.workers.prepare, settings),
+                    else partial(self._prepare_workers, self.workers, settings),
                 )
             )
 
@@ -174,6 +174,9 @@ class Runtime:
                 self._addresses_changed()
 
         return Change(commit, prepared.abort)
+
+    async def _prepare_workers(self, workers: Workers, settings: Settings) -> Prepared:
+        return await workers.prepare(settings, self.proxy.sockets_to_hand_over())
 
     async def look(self) -> None:
         """Bring the counters up to date, where they are those of other processes."""

@@ -1,8 +1,9 @@
 """One worker process: a running whole without checks and admin address, which does what its supervisor says.
 
-`python -m penstock.control.worker DESCRIPTOR NUMBER FORMAT`, started by workers.py and of no use to anybody else. When
-the supervisor is gone it drains and ends. Signals are the supervisor's to hear: Ctrl-C reaches every process of a
-terminal and `systemctl stop` every process of a service, and a worker that ended by itself would end too soon.
+`python -m penstock.control.worker CHANNEL SOCKETS NUMBER FORMAT`, the first two being descriptors, is started by
+workers.py and of no use to anybody else. When the supervisor is gone it drains and ends. Signals are the supervisor's
+to hear: Ctrl-C reaches every process of a terminal and `systemctl stop` every process of a service, and a worker that
+ended by itself would end too soon.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .channel import (
     TicketKey,
     WindDown,
 )
+from .descriptors import take_over
 from .exits import CannotApply
 from .explain import live_report
 from .interpreter import hush_bad_server_names, spare_the_collector, switch_threads_fast
@@ -52,8 +54,9 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Worker:
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, line: socket.socket) -> None:
         self._channel = channel
+        self._line = line  # where listening sockets come
         self._runtime = Runtime(sharing="shared")
         self._prepared: Prepared | None = None
         self._stop = asyncio.get_running_loop().create_future()  # the grace, once there is to be an end
@@ -75,11 +78,11 @@ class Worker:
         while (received := await channel.receive()) is not None:
             number, order = received
             match order:
-                case Prepare(settings, health, addresses, ticket_key):
+                case Prepare(settings, health, addresses, ticket_key, sockets):
                     runtime.health.adopt(health, whole=False)
                     runtime.proxy.use_addresses(addresses)
                     runtime.proxy.use_ticket_key(ticket_key)
-                    channel.send(number, await self._prepare(settings))
+                    channel.send(number, await self._prepare(settings, sockets))
                 case Commit():
                     self._commit()
                     channel.send(number, None)
@@ -103,7 +106,9 @@ class Worker:
                 case Stop(grace) if not self._stop.done():
                     self._stop.set_result(grace)
 
-    async def _prepare(self, settings: Settings) -> str | None:
+    async def _prepare(self, settings: Settings, sockets: tuple[str, ...]) -> str | None:
+        handed = take_over(self._line, sockets)
+        self._runtime.proxy.handed = handed
         try:
             self._prepared = await self._runtime.prepare(settings)
         except CannotApply as error:
@@ -111,6 +116,10 @@ class Worker:
         except Exception as error:  # a bug of ours in a new configuration must not end a process that serves the old
             log.exception("the configuration cannot be applied")
             return f"{type(error).__name__}: {error}"
+        finally:
+            self._runtime.proxy.handed = {}
+            for each in handed.values():  # listeners have duplicates
+                each.close()
         return None
 
     def _commit(self) -> None:
@@ -161,17 +170,18 @@ def _resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-async def work(end: socket.socket) -> None:
-    await Worker(await Channel.over(end)).run()
+async def work(end: socket.socket, line: socket.socket) -> None:
+    with line:
+        await Worker(await Channel.over(end), line).run()
 
 
-def main(descriptor: str, number: str, log_format: str) -> None:
+def main(channel: str, sockets: str, number: str, log_format: str) -> None:
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
     log_to_stderr(cast("LogFormat", log_format), worker=int(number))
     switch_threads_fast()
     hush_bad_server_names()
-    uvloop.run(work(socket.socket(fileno=int(descriptor))))
+    uvloop.run(work(socket.socket(fileno=int(channel)), socket.socket(fileno=int(sockets))))
 
 
 if __name__ == "__main__":

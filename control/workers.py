@@ -14,9 +14,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..proxy.session_tickets import KEY_BYTES, ROTATION
@@ -38,6 +39,7 @@ from .channel import (
     WindDown,
     encode,
 )
+from .descriptors import hand_over
 from .exits import CannotApply
 from .logs import format_in_use
 from .totals import Snapshot
@@ -69,6 +71,9 @@ LOOK_PATIENCE = 1.0
 END_MARGIN = 5.0
 
 
+NO_SOCKETS: Mapping[str, socket.socket] = MappingProxyType({})
+
+
 class WorkerLost(Exception):
     """It died, or did not answer in time, before it had answered."""
 
@@ -88,13 +93,14 @@ class WorkerStatus:
 class Worker:
     """One process, as its supervisor sees it."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
+    def __init__(self, number: int, process: asyncio.subprocess.Process, channel: Channel, line: socket.socket) -> None:
         self.number = number
         self.process = process
         self.began = asyncio.get_running_loop().time()
         self.serving = False
         self.counted = Snapshot()
         self._channel = channel
+        self._line = line  # where it is handed listening sockets
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
@@ -105,20 +111,24 @@ class Worker:
     async def start(cls, number: int) -> Worker:
         """A new process that has said its first word. WorkerLost if it does not come that far."""
         ours, its = socket.socketpair()
-        with its:
+        line, its_line = socket.socketpair()
+        line.setblocking(False)
+        with its, its_line:
             channel = await Channel.over(ours)
             command = [sys.executable, "-P", "-m", "penstock.control.worker"]
-            arguments = [str(its.fileno()), str(number), format_in_use()]
+            passed = [its.fileno(), its_line.fileno()]
+            arguments = [*map(str, passed), str(number), format_in_use()]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=[its.fileno()]
+                    *command, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=passed
                 )
             except BaseException as error:
                 channel.close()
+                line.close()
                 if isinstance(error, OSError):
                     raise WorkerLost(f"{sys.executable}: {error.strerror}") from error
                 raise
-        worker = cls(number, process, channel)
+        worker = cls(number, process, channel, line)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 hello = await worker._hello
@@ -156,6 +166,14 @@ class Worker:
         self._answers[self._asked] = answer
         self._channel.send_encoded(frame(self._asked))
         return answer
+
+    def hand_over(self, sockets: Iterable[socket.socket]) -> None:
+        """Before it is asked to prepare for them."""
+        try:
+            hand_over(self._line, sockets)
+        except OSError as error:  # it has ended, or is stuck and will be
+            log.error("worker %d (process %d) takes no sockets: %s", self.number, self.process.pid, error.strerror)
+            self.kill()
 
     async def count(self) -> None:
         with suppress(WorkerLost):
@@ -200,6 +218,7 @@ class Worker:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
         self._channel.close()
+        self._line.close()
         return code
 
 
@@ -216,6 +235,7 @@ class Workers:
         self._keepers: list[asyncio.Task[None]] = []
         self._committing: list[asyncio.Future[Any]] = []
         self._addresses: dict[str, tuple[str, ...]] = {}
+        self._sockets: Mapping[str, socket.socket] = {}
         self._ticket_key = secrets.token_bytes(KEY_BYTES)
         self._winding_down = self._stopping = False
         self._changing = asyncio.Lock()  # held from prepare to commit or abort, and while one is replaced
@@ -225,8 +245,9 @@ class Workers:
     def serving(self) -> bool:
         return any(worker.serving for worker in self._workers.values())
 
-    async def prepare(self, settings: Settings) -> Prepared:
-        """CannotApply, in the words of the first worker that cannot."""
+    async def prepare(self, settings: Settings, sockets: Mapping[str, socket.socket] = NO_SOCKETS) -> Prepared:
+        """CannotApply, in the words of the first worker that cannot. `sockets` are those of listeners that the workers
+        cannot bind for themselves; they stay the caller's."""
         # The admin address is the supervisor's, and so is the rest of what no traffic needs.
         wanted = replace(settings, admin=None)
         await self._changing.acquire()
@@ -235,7 +256,7 @@ class Workers:
             if not self._workers:
                 await self._start_all()
             asked += self._workers.values()
-            problems = await self._prepare(asked, wanted)
+            problems = await self._prepare(asked, wanted, sockets)
             if problems:
                 raise CannotApply(problems[0])
         except BaseException:
@@ -243,7 +264,7 @@ class Workers:
             raise
 
         def commit() -> None:
-            self._settings = wanted
+            self._settings, self._sockets = wanted, sockets
             self._committing = [self._commit(worker) for worker in asked]
             if not self._keepers:
                 self._keepers = [
@@ -272,8 +293,10 @@ class Workers:
                 raise CannotApply(f"a worker process cannot be started: {error}") from error
             raise
 
-    async def _prepare(self, workers: Iterable[Worker], settings: Settings) -> list[str]:
-        order = self._whole(settings)
+    async def _prepare(
+        self, workers: Collection[Worker], settings: Settings, sockets: Mapping[str, socket.socket]
+    ) -> list[str]:
+        order = self._whole(settings, sockets)
         frames: dict[int, bytes] = {}
 
         def encoded(number: int) -> bytes:
@@ -281,12 +304,14 @@ class Workers:
                 frames[number] = encode(number, order)
             return frames[number]
 
+        for worker in workers:
+            worker.hand_over(sockets.values())
         answers = [worker.ask_encoded(encoded) for worker in workers]
         said = await asyncio.gather(*answers, return_exceptions=True)  # no timeout: a stuck one is killed
         return [problem for problem in said if isinstance(problem, str)]
 
-    def _whole(self, settings: Settings) -> Prepare:
-        return Prepare(settings, dict(self._health.view), self._addresses, self._ticket_key)
+    def _whole(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> Prepare:
+        return Prepare(settings, dict(self._health.view), self._addresses, self._ticket_key, tuple(sockets))
 
     async def _rotate_ticket_key(self) -> None:
         while True:
@@ -361,7 +386,8 @@ class Workers:
             try:
                 worker = await Worker.start(number)
                 self._workers[number] = worker
-                problem = await worker.ask(self._whole(self._settings))
+                worker.hand_over(self._sockets.values())
+                problem = await worker.ask(self._whole(self._settings, self._sockets))
                 if problem is None:
                     await self._commit(worker)
             except WorkerLost as error:

@@ -135,21 +135,29 @@ class Listener:
         self.context: ServerContext | None = None
         self.tracer: Tracer | None = None
 
-    async def bind(self, predecessor: Listener | None = None, sharing: Sharing = "alone") -> None:
-        """Take the address, or a predecessor's socket, without accepting yet.
+    async def bind(self, ready: socket.socket | None = None, sharing: Sharing = "alone") -> None:
+        """Take the address, or a socket that has it already, without accepting yet.
 
         OSError names the address when it cannot be had.
         """
-        if self.spec.is_unix:
+        if ready is not None:
+            self._socket = ready
+        elif self.spec.is_unix:
             self._socket, self._file = unix_socket(self.spec.address, self.spec.key)
         else:
-            self._socket = tcp_socket(self.spec, sharing) if predecessor is None else predecessor.share()
+            self._socket = tcp_socket(self.spec, sharing)
+        if not self.spec.is_unix:
             self.bound = self._socket.getsockname()[:2]
         if not self.by_hand and sharing != "reserved":
             # uvloop accepts in C. It takes the descriptor it is given for its own, so it is given a second one.
             self._server = await asyncio.get_running_loop().create_server(
                 self._accept, sock=self._socket.dup(), backlog=self.limits.backlog, start_serving=False
             )
+
+    @property
+    def listening_socket(self) -> socket.socket | None:
+        """What it listens on, None once it is closed."""
+        return self._socket
 
     def share(self) -> socket.socket:
         assert self._socket is not None

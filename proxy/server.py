@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import socket
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -63,6 +64,8 @@ class Proxy:
         self._access_log = access_log
         self._rng = random.Random(seed)
         self._sharing: Sharing = sharing
+        self.handed: Mapping[str, socket.socket] = {}  # to take instead of binding anew, by listener
+        self.being_added: Mapping[str, AnyListener] = {}  # by the change that is prepared
         self._ticket_key: bytes | None = None  # None: each context has one of its own, made by OpenSSL
         self._known_firewalls: dict[tuple[FirewallSpec, TransportProtocol], Firewall] = {}
         self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
@@ -101,14 +104,29 @@ class Proxy:
                 listener = Listener(listener_spec, self.clock, self._rng, self._access_log)
                 # TLS and PROXY headers are accepted in another way. (What is running under a key without /udp is TCP.)
                 if not isinstance(running, Listener) or running.by_hand != listener.by_hand:
-                    await listener.bind(running if isinstance(running, Listener) else None, self._sharing)
+                    handed = self.handed.get(listener_spec.key)
+                    if handed is not None:
+                        ready: socket.socket | None = handed.dup()
+                    else:
+                        ready = running.share() if isinstance(running, Listener) else None
+                    await listener.bind(ready, self._sharing)
                     listener.recent, listener.intake = self.recent, self.intake
                     added[listener_spec.key] = listener
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
                 listener.close()
             raise
+        self.being_added = added
         return Prepared(self, spec, contexts, added)
+
+    def sockets_to_hand_over(self) -> dict[str, socket.socket]:
+        """Those of unix listeners, of a change that is prepared too: no other process can bind to their paths."""
+        listeners = {**self.listeners, **self.being_added}
+        return {
+            key: listener.listening_socket
+            for key, listener in listeners.items()
+            if isinstance(listener, Listener) and listener.spec.is_unix and listener.listening_socket is not None
+        }
 
     def _context(self, spec: ListenerSpec) -> ServerContext:
         """A listener whose certificates and policy stay the same keeps its context, and with it its session tickets."""
@@ -246,6 +264,7 @@ class Proxy:
             listener.close()
             self._closing.append(listener)
         self.listeners = listeners
+        self.being_added = {}
         self.spec = spec
         self.intake.use(spec.limits)
         if self._sharing != "reserved":
@@ -357,5 +376,6 @@ class Prepared:
         self._proxy.commit(self._spec, self._contexts, self._added)
 
     def abort(self) -> None:
+        self._proxy.being_added = {}
         for listener in self._added.values():
             listener.close()

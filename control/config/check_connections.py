@@ -14,8 +14,6 @@ def check_listener_address(review: Review, path: Path, listener: Listener) -> No
         review.mistake((*path, "port"), "a unix socket has no port: leave it out")
     elif not unix and listener.port is None and review.sound((*path, "port"), (*path, "address")):
         review.mistake((*path, "port"), "is missing and has no default", at_key=True)
-    if unix and review.configuration.workers != 1 and review.sound(("workers",)):
-        review.mistake((*path, "address"), "several workers cannot share a unix socket: listen at an address")
     if unix and listener.protocol == "UDP":
         review.mistake((*path, "address"), "a UDP listener needs an address and a port: unix sockets are for streams")
     proxies = listener.proxy_protocol

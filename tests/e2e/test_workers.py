@@ -258,6 +258,45 @@ def test_a_request_is_explained_whichever_worker_served_it(tmp_path: Path) -> No
             assert penstock.get("/explain/1-00000000-000000000000000000000000")[0] == 404
 
 
+def test_workers_share_a_unix_socket(tmp_path: Path) -> None:
+    """It is bound once, so it is there while any of them is, and whoever is killed and comes back accepts from it."""
+    curl = need_tool("curl", package="curl")
+    site, origin, path = Site(tmp_path), Origin(response(b"hello")), tmp_path / "web.sock"
+    listener = f"    - {{address: unix:{path}, protocol: HTTP, default_action: {{forward: tg-web}}}}\n"
+
+    def with_socket(source: str) -> str:
+        return source.replace("  listeners:\n", f"  listeners:\n{listener}")
+
+    def ask() -> str:
+        command = [curl, "-sS", "--max-time", "10", "--unix-socket", str(path), "http://localhost/"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+    with serving(origin):
+        site.write(origin.port)
+        with site.running() as penstock:
+            site.write(origin.port, changed=with_socket)
+            site.reload(penstock, "applied")
+            assert [ask() for _ in range(10)] == ["hello"] * 10
+            for number in (0, 1):
+                os.kill(processes(penstock)[number], signal.SIGKILL)
+                until(lambda number=number: penstock.status()["workers"][number]["restarts"] == 1, penstock)
+                assert ask() == "hello", "the other one, or who takes its place"
+                until(lambda number=number: penstock.status()["workers"][number]["up"], penstock)
+            assert [ask() for _ in range(10)] == ["hello"] * 10
+            site.write(9, origin.port, changed=with_socket)
+            site.reload(penstock, "applied")
+            assert [ask() for _ in range(4)] == ["hello"] * 4
+            site.write(origin.port)
+            site.reload(penstock, "applied")
+            assert not path.exists()
+            site.write(origin.port, changed=with_socket)
+            site.reload(penstock, "applied")
+            assert ask() == "hello"
+            listeners = {each["listener"]: each["connections"] for each in penstock.status()["listeners"]}
+            assert listeners[f"unix:{path}"] >= 1
+        assert not path.exists()
+
+
 def test_sigterm_drains_all_workers(tmp_path: Path) -> None:
     entered, opened = threading.Semaphore(0), threading.Event()
 
