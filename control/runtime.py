@@ -29,13 +29,15 @@ from .change import UNCHANGED, Change, Prepared, prepare_all
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
 from .explain import live_report
 from .look_up import DnsLookUp
+from .named_services import dns_at
 from .processors import worker_count
 from .totals import filled, show
 from .workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from ..dns.specs import DnsSpec
     from ..proxy.firewall import Firewall
     from ..proxy.sharing import Sharing
     from .config import AccessLogSettings, Settings
@@ -94,6 +96,9 @@ class Runtime:
         self.applied_at = 0.0
         self.reloads: dict[Outcome, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
         self.last_reload: ReloadResult | None = None
+        self._addresses: Mapping[str, tuple[str, ...]] = {}  # of targets by name, for the services that they are in
+        self._answered: DnsSpec | None = None  # what DNS answers by now
+        self._settling: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._firewalls: dict[CheckKey, set[Firewall]] = {}
         self._is_worker = sharing == "shared"
@@ -152,11 +157,12 @@ class Runtime:
 
     async def prepare(self, settings: Settings) -> Prepared:
         """All that can fail of becoming what `settings` say. The caller sees to it that only one is under way."""
+        dns = dns_at(settings, self._addresses)
         with self._in_words():
             prepared = await prepare_all(
                 (
                     partial(self.proxy.prepare, settings.proxy),
-                    partial(self.dns.prepare, settings.dns),
+                    partial(self.dns.prepare, dns),
                     partial(self.admin.prepare, settings.admin),
                     # After the proxy, whose new listeners are to have it too.
                     partial(self._prepare_access_log, settings.access_log)
@@ -168,7 +174,7 @@ class Runtime:
 
         def commit() -> None:
             prepared.commit()
-            self.settings = settings
+            self.settings, self._answered = settings, dns
             self.applied_at = time.time()
             if not self._is_worker:
                 self._addresses_changed()
@@ -216,6 +222,8 @@ class Runtime:
 
     async def _close(self, grace: float) -> None:
         """Checks go on while requests drain. The admin address goes last: it is where one sees the others go."""
+        if self._settling is not None:
+            self._settling.cancel()
         parts = [self.proxy, self.dns, self.workers] if self.workers is not None else [self.proxy, self.dns]
         await asyncio.gather(*(part.stop(grace) for part in parts))
         await self.resolution.stop()
@@ -272,6 +280,7 @@ class Runtime:
         if hosts := _named_hosts(settings):
             self.look_up.use(settings.resolvers)
             await self.resolution.add(hosts)
+            self._addresses = self.resolution.addresses
             if self.workers is not None:
                 self.workers.use_addresses(self.resolution.addresses)
 
@@ -287,11 +296,33 @@ class Runtime:
         if self.settings is None:
             return  # the first answers come before the first configuration is in force
         if addresses := self.resolution.addresses:
+            self._addresses = addresses
             self.proxy.use_addresses(addresses)
+            if self.settings.named_services and self.workers is None and self._settling is None:
+                self._settling = asyncio.create_task(self._settle_when_free(), name="services of named targets")
         self._firewalls = _firewalls_of_checks(self.proxy)
         self.checker.apply(self.proxy.check_keys() | self.settings.dns_checks)
         if addresses and self.workers is not None:
             self.workers.use_addresses(addresses)
+
+    async def _settle_when_free(self) -> None:
+        async with self._changing:
+            self._settling = None  # what changes from now on is another task's
+            await self.settle_services()
+
+    async def settle_services(self) -> None:
+        """Services of targets by name answer where these are now. Not while a change is being prepared."""
+        if self.settings is None or self.phase == "stopped":
+            return
+        dns = dns_at(self.settings, self._addresses)
+        if dns != self._answered:
+            (await self.dns.prepare(dns)).commit()  # it listens where it did, so nothing stands in the way
+            self._answered = dns
+
+    def use_addresses(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        """In a worker: what the supervisor found."""
+        self._addresses = addresses
+        self.proxy.use_addresses(addresses)
 
     def _health_changed(self, keys: frozenset[CheckKey]) -> None:
         self.dns.health_changed(keys)

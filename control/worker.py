@@ -80,19 +80,23 @@ class Worker:
             match order:
                 case Prepare(settings, health, addresses, ticket_key, sockets):
                     runtime.health.adopt(health, whole=False)
-                    runtime.proxy.use_addresses(addresses)
+                    runtime.use_addresses(addresses)
                     runtime.proxy.use_ticket_key(ticket_key)
                     channel.send(number, await self._prepare(settings, sockets))
                 case Commit():
                     self._commit()
+                    await runtime.settle_services()  # names may have moved since it was prepared
                     channel.send(number, None)
                 case Abort():
                     self._abort()
+                    await runtime.settle_services()
                 case Health(records, whole):
                     runtime.health.adopt(records, whole=whole)
                 case Addresses(addresses, health):
                     runtime.health.adopt(health, whole=False)
-                    runtime.proxy.use_addresses(addresses)
+                    runtime.use_addresses(addresses)
+                    if self._prepared is None:
+                        await runtime.settle_services()
                 case TicketKey(key):
                     runtime.proxy.use_ticket_key(key)
                 case Count():

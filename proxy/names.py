@@ -35,25 +35,32 @@ class Failed(Exception):
 
 
 class Name:
-    """One name's state. `due` is when to ask again, `trouble` what went wrong the last time, or empty."""
+    """One name's state. `due` is when to ask again, `trouble` what went wrong the last time, or empty.
 
-    __slots__ = ("_denials", "addresses", "due", "trouble")
+    `learned` is when the last good answer came, None before the first; of `asked` times `failed` brought none.
+    """
+
+    __slots__ = ("_denials", "addresses", "asked", "due", "failed", "learned", "trouble")
 
     def __init__(self) -> None:
         self.addresses: tuple[str, ...] = ()
         self.due = 0.0
         self.trouble = ""
+        self.asked = self.failed = 0
+        self.learned: float | None = None
         self._denials = 0
 
     def learn(self, outcome: Answer | Denied | Failed, now: float) -> bool:
         """Take note of how asking went; whether the addresses are others now."""
         before = self.addresses
+        self.asked += 1
         match outcome:
             case Answer(addresses=addresses, ttl=ttl) if addresses:
                 # Sorted: resolvers turn the order with each answer, and that is no change.
                 self.addresses = tuple(sorted(set(addresses))[:MAX_ADDRESSES])
                 self.due = now + min(max(ttl, MIN_TTL), MAX_TTL)
                 self.trouble = ""
+                self.learned = now
                 self._denials = 0
             case Denied():
                 self._denials += 1
@@ -69,4 +76,5 @@ class Name:
                 self._denials = 0
                 self.trouble = "the answer has no address"
                 self.due = now + RETRY
+        self.failed += bool(self.trouble)
         return self.addresses != before

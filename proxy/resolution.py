@@ -28,19 +28,19 @@ class Resolution:
     def __init__(self, look_up: LookUp, changed: Callable[[], None]) -> None:
         self._look_up = look_up
         self._changed = changed
-        self._names: dict[str, Name] = {}
+        self.names: dict[str, Name] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._first: dict[str, asyncio.Event] = {}
 
     @property
     def addresses(self) -> dict[str, tuple[str, ...]]:
-        return {host: name.addresses for host, name in self._names.items()}
+        return {host: name.addresses for host, name in self.names.items()}
 
     async def add(self, hosts: AbstractSet[str]) -> None:
         """Follow these too; returns when all that are new were asked for once, or after FIRST_WAIT."""
         new = [host for host in hosts if host not in self._tasks]
         for host in new:
-            self._names[host] = Name()
+            self.names[host] = Name()
             self._first[host] = asyncio.Event()
             self._tasks[host] = asyncio.create_task(self._follow(host), name=f"resolve {host}")
         if new:
@@ -55,7 +55,7 @@ class Resolution:
         """Follow no others any more."""
         for host in self._tasks.keys() - hosts:
             self._tasks.pop(host).cancel()
-            del self._names[host], self._first[host]
+            del self.names[host], self._first[host]
 
     async def stop(self) -> None:
         tasks = list(self._tasks.values())
@@ -63,7 +63,7 @@ class Resolution:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, host: str) -> None:
-        name, first = self._names[host], self._first[host]
+        name, first = self.names[host], self._first[host]
         loop = asyncio.get_running_loop()
         while True:
             outcome = await self._ask(host)

@@ -8,8 +8,9 @@ be able to make series (caddy #7304). What leaves the configuration leaves the m
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -22,6 +23,7 @@ from ..version import VERSION
 
 if TYPE_CHECKING:
     from ...dns.counters import DnsCounters
+    from ...proxy.names import Name
     from ...proxy.server import Proxy
     from ...proxy.targets import Target
     from ..runtime import Runtime
@@ -65,6 +67,7 @@ class PenstockCollector(Collector):
         yield from _process(runtime)
         yield from _listeners(runtime.proxy)
         yield from _targets(runtime.proxy)
+        yield from _names(runtime.resolution.names, time.monotonic())
         yield from _dns(runtime.dns.counters)
         if runtime.workers is not None:
             yield from _workers(runtime.workers)
@@ -202,6 +205,24 @@ def _targets(proxy: Proxy) -> Iterator[Metric]:
 def _is_healthy(target: Target) -> bool:
     record = target.health()
     return record.state == "healthy" if record is not None else target.check_key is None
+
+
+def _names(names: Mapping[str, Name], now: float) -> Iterator[Metric]:
+    """How targets by name are found. In a process with workers it is the supervisor that asks."""
+    label = ["host"]
+    asked = CounterMetricFamily(
+        "penstock_target_name_lookups", "Times that a target's name was asked for.", labels=label
+    )
+    failed = CounterMetricFamily("penstock_target_name_lookup_failures", "Those that brought no address.", labels=label)
+    found = GaugeMetricFamily("penstock_target_name_addresses", "Addresses in use.", labels=label)
+    age = GaugeMetricFamily("penstock_target_name_answer_age_seconds", "Since the last good answer.", labels=label)
+    for host, name in names.items():
+        asked.add_metric([host], name.asked)
+        failed.add_metric([host], name.failed)
+        found.add_metric([host], len(name.addresses))
+        if name.learned is not None:
+            age.add_metric([host], max(0.0, now - name.learned))  # the loop's clock is this one, read earlier
+    yield from (asked, failed, found, age)
 
 
 def _dns(counters: DnsCounters) -> Iterator[Metric]:

@@ -73,11 +73,6 @@ def _service(review: Review, path: Path, service: Service) -> None:
                 ):
                     message = f"{group.name} has targets on unix sockets, which have no address to answer"
                     review.mistake((*path, "target_group"), message)
-        groups = (group for _, balancer in review.load_balancers() for group in balancer.target_groups)
-        named = {group.name for group in groups if any(target.host is not None for target in group.targets)}
-        if service.target_group in named:
-            message = f"{service.target_group} has targets by name: instances of a service are addresses, list them"
-            review.mistake((*path, "target_group"), message)
         for key in ("instances", "health_check"):
             if key in service.model_fields_set:
                 review.mistake(

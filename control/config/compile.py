@@ -46,7 +46,7 @@ from ...proxy.specs import (
 )
 from . import compile_limits, models, models_rules
 from .compile_security import Firewalls
-from .settings import AccessLogSettings, Settings
+from .settings import AccessLogSettings, NamedService, Settings
 
 MAX_DNS_WEIGHT: Final = 255  # Route 53
 DEFAULT_TIMEOUT: Final = 5.0  # ALB
@@ -86,6 +86,7 @@ def compile_settings(
         grace=configuration.shutdown.grace,
         resolvers=configuration.resolution.resolvers,
         workers=configuration.workers,
+        named_services=tuple(_named_services(namespaces, groups)),
     )
 
 
@@ -355,18 +356,36 @@ def _service(
     service: models.Service, namespace: models.Namespace, groups: Mapping[str, TargetGroupSpec]
 ) -> ServiceSpec:
     if service.target_group is not None:
-        instances = tuple(_from_targets(groups[service.target_group]))
+        instances = tuple(instances_of(groups[service.target_group]))
     else:
         instances = tuple(_from_instances(service))
     records: dict[RecordType, int] = {
         record.type: int(namespace.ttl if record.ttl is None else record.ttl) for record in service.dns_records
-    } or dict.fromkeys(_default_records(instances), int(namespace.ttl))
+    }
     return ServiceSpec(
-        service.name, tuple(records.items()), service.routing_policy or namespace.routing_policy, instances
+        service.name,
+        tuple(records.items()) or default_records(instances, int(namespace.ttl)),
+        service.routing_policy or namespace.routing_policy,
+        instances,
     )
 
 
-def _default_records(instances: tuple[InstanceSpec, ...]) -> Iterator[RecordType]:
+def _named_services(
+    namespaces: Iterable[models.Namespace], groups: Mapping[str, TargetGroupSpec]
+) -> Iterator[NamedService]:
+    for number, namespace in enumerate(namespaces):
+        for index, service in enumerate(namespace.services):
+            group = service.target_group
+            if group is not None and groups[group].named_targets:
+                yield NamedService(number, index, group, None if service.dns_records else int(namespace.ttl))
+
+
+def default_records(instances: tuple[InstanceSpec, ...], ttl: int) -> tuple[tuple[RecordType, int], ...]:
+    """Of a service that lists none."""
+    return tuple((rtype, ttl) for rtype in _default_types(instances))
+
+
+def _default_types(instances: tuple[InstanceSpec, ...]) -> Iterator[RecordType]:
     versions = {ip_address(instance.ip).version for instance in instances}
     if 4 in versions or not versions:  # a service whose instances are yet to come has a name all the same
         yield "A"
@@ -389,7 +408,7 @@ def _from_instances(service: models.Service) -> Iterator[InstanceSpec]:
         )
 
 
-def _from_targets(group: TargetGroupSpec) -> Iterator[InstanceSpec]:
+def instances_of(group: TargetGroupSpec) -> Iterator[InstanceSpec]:
     # A target weighs up to 999, a record up to 255: shares are kept, and nobody's small share becomes none.
     heaviest = max((target.weight for target in group.targets), default=0)
     scale = min(1.0, MAX_DNS_WEIGHT / heaviest) if heaviest else 1.0

@@ -19,6 +19,16 @@ class AccessLogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedService:
+    """A DNS service whose instances are where the targets of a group are found by name. Its place in the DnsSpec."""
+
+    namespace: int
+    service: int
+    target_group: str
+    default_ttl: int | None  # of records that depend on the instances; None: they are listed
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     proxy: ProxySpec
     dns: DnsSpec
@@ -30,3 +40,4 @@ class Settings:
     resolvers: tuple[Endpoint, ...] = ()  # for the names of targets; none: the machine's own
     grace: float | None = None  # seconds before that, from SIGTERM on; None: as it is needed
     workers: int | Literal["auto"] = 1
+    named_services: tuple[NamedService, ...] = ()

@@ -12,6 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
+from penstock.control.admin.metrics import registry_of
 from penstock.control.runtime import Runtime
 from penstock.proxy import names
 from penstock.proxy.health import HealthTable
@@ -19,6 +20,7 @@ from penstock.proxy.specs import HealthCheckSpec, NamedTargetSpec, StickinessSpe
 from support import Exchange, Origin, free_port, response, run
 from support.balancer import balancing
 from support.configuration import settings
+from support.dig import dig
 from support.dns_net import resolving
 
 HOST = "app.example.org"
@@ -166,6 +168,57 @@ def test_workers_go_where_their_supervisor_found_the_name(tmp_path: Path) -> Non
                 await runtime.stop()
 
     run(main())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_service_answers_where_the_name_of_its_targets_is(tmp_path: Path, workers: int) -> None:
+    async def main() -> None:
+        zone, port, dns_port = Zone(), free_port(), free_port()
+        async with Origin(response(b"one")) as one, resolving(zone.script) as resolver:
+            runtime = Runtime(workers=workers)
+            check = "health_check: {interval: 100ms, unhealthy_threshold: 1}"
+            text = source(port, one.port, resolver.address).replace("targets:", f"{check}, targets:") + (
+                "service_discovery: {namespaces: [{name: services, services: [{name: web, target_group: tg}]}]}\n"
+                f'dns: {{listen: "127.0.0.1:{dns_port}"}}\n'
+            )
+            await runtime.start(settings(text, tmp_path))
+
+            async def answers(*wanted: str) -> None:
+                """Three times in a row: each worker hears of a change by itself."""
+                same = 0
+                async with asyncio.timeout(20):
+                    while same < 3:
+                        said = await asyncio.to_thread(dig, dns_port, "web.services", "A")
+                        same = same + 1 if sorted(said.data) == list(wanted) else 0
+
+            try:
+                await answers()
+                zone.says = ("127.0.0.1",)
+                await answers("127.0.0.1")
+                service = await asyncio.to_thread(dig, dns_port, "web.services", "SRV")
+                assert [record.split()[2] for record in service.data] == [str(one.port)]
+                zone.says = ("127.0.0.1", "127.0.0.2")  # nobody is at the second, and its check finds out
+                async with asyncio.timeout(10):
+                    while len(runtime.resolution.addresses[HOST]) < 2:
+                        await asyncio.sleep(0.01)
+                await answers("127.0.0.1")
+                zone.says = "SERVFAIL"
+                await runtime.apply(settings(text.replace("name: lb,", "name: other,"), tmp_path))
+                await answers("127.0.0.1")
+                registry, labels = registry_of(runtime), {"host": HOST}
+                async with asyncio.timeout(10):
+                    while not registry.get_sample_value("penstock_target_name_lookup_failures_total", labels):
+                        await asyncio.sleep(0.01)
+                assert registry.get_sample_value("penstock_target_name_addresses", labels) == 2
+                assert (registry.get_sample_value("penstock_target_name_lookups_total", labels) or 0) >= 4
+                age = registry.get_sample_value("penstock_target_name_answer_age_seconds", labels)
+                assert age is not None
+                assert 0 < age < 100
+            finally:
+                await runtime.stop()
+
+    run(main(), timeout=100.0)
 
 
 def source(port: int, target: int, resolver: tuple[str, int]) -> str:

@@ -48,6 +48,14 @@ def test_denials_with_something_else_between_are_not_in_a_row(between: Answer | 
     assert known(GOOD, *[Denied(), Denied(), between] * 3).addresses == GOOD.addresses
 
 
+def test_askings_and_failures_are_counted_and_the_age_is_that_of_the_last_good_answer() -> None:
+    name = known(SERVFAIL, Denied())
+    assert (name.asked, name.failed, name.learned) == (2, 2, None)
+    name.learn(GOOD, 150.0)
+    name.learn(EMPTY, 160.0)
+    assert (name.asked, name.failed, name.learned) == (4, 3, 150.0)
+
+
 def test_the_order_of_addresses_is_no_change() -> None:
     assert not known(GOOD).learn(Answer(GOOD.addresses[::-1], 30.0), 200.0)
     assert known(GOOD).learn(Answer(GOOD.addresses[:1], 30.0), 200.0)
