@@ -15,6 +15,7 @@ from urllib.parse import quote
 from cryptography import x509
 
 from .openssl import below
+from .pem_file import as_file
 from .specs import ClientCertificatesSpec
 
 # What is told in one field. A chain of three is some 8 KiB; most servers take 8 to 16 KiB of head.
@@ -24,6 +25,10 @@ MAX_FORWARDED = 16 * 1024
 _REASONS = {
     9: "client_certificate_not_yet_valid",
     10: "client_certificate_expired",
+    23: "client_certificate_revoked",
+    3: "client_certificate_without_crl",  # its issuer has none in the file
+    11: "client_certificate_crl_not_yet_valid",
+    12: "client_certificate_crl_expired",
     26: "client_certificate_unsuitable",  # extended key usage without clientAuth
 }
 
@@ -52,6 +57,14 @@ def ask_clients(context: ssl.SSLContext, spec: ClientCertificatesSpec) -> None:
         context.load_verify_locations(cadata=spec.authorities_pem.decode("ascii"))
     except (ssl.SSLError, ValueError) as exc:
         raise ValueError("the authorities of client certificates are not certificates in PEM") from exc
+    if spec.revocations_pem:
+        with as_file(spec.revocations_pem) as path:  # `cadata` takes certificates alone
+            try:
+                context.load_verify_locations(path)
+            except ssl.SSLError as exc:
+                raise ValueError("the revocation lists of client certificates are not CRLs in PEM") from exc
+        # Of the client's own certificate. A list for each authority above it is more than most publish.
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     # Whoever the file names is trusted, root or not (the default from Python 3.13 on).
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_REQUIRED if spec.mode == "required" else ssl.CERT_OPTIONAL

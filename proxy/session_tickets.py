@@ -26,11 +26,12 @@ def key_for(key: bytes, asked: ClientCertificatesSpec | None) -> bytes:
     """The key of listeners that ask their clients for this much.
 
     Who resumes is not asked for a certificate again. So a ticket must be of no use where more is asked for than where
-    it was given, nor after the authorities have changed.
+    it was given, nor after the authorities have changed, or what they have revoked.
     """
     if asked is None:
         return key
-    return hashlib.shake_256(key + asked.mode.encode() + b"\0" + asked.authorities_pem).digest(len(key))
+    all_of_it = (key, asked.mode.encode(), b"\0", asked.authorities_pem, b"\0", asked.revocations_pem)
+    return hashlib.shake_256(b"".join(all_of_it)).digest(len(key))
 
 
 def share(context: ssl.SSLContext, key: bytes) -> bool:

@@ -338,6 +338,7 @@ class ClientCertificatesSpec:
 
     mode: ClientCertificateMode
     authorities_pem: bytes = field(default=b"", repr=False)
+    revocations_pem: bytes = field(default=b"", repr=False)  # their lists; b"": nobody is asked whether one is revoked
 
 
 @dataclass(frozen=True, slots=True)

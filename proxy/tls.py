@@ -6,13 +6,10 @@ built once per configuration and never changed: a new certificate is a new conte
 
 from __future__ import annotations
 
-import os
 import ssl
-import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from .client_certificates import ask_clients
+from .pem_file import as_file
 from .server_names import HostGuard
 from .specs import CertificateSpec, ClientCertificatesSpec, TargetTlsSpec
 
@@ -421,27 +419,9 @@ def _context(certificates: tuple[_Certificate, ...], policy: Policy, alpn: tuple
 
 
 def _load(context: ssl.SSLContext, certificate: CertificateSpec, where: str) -> None:
-    with _as_file(certificate.chain_pem) as chain, _as_file(certificate.key_pem) as key:
+    with as_file(certificate.chain_pem) as chain, as_file(certificate.key_pem) as key:
         try:
             context.load_cert_chain(chain, key)
         except ssl.SSLError as exc:
             reason = (exc.reason or str(exc)).replace("_", " ").lower()
             raise ValueError(f"certificate {certificate.name!r} cannot be used with {where}: {reason}") from exc
-
-
-@contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """A path that reads as `content`: Python's ssl loads keys from files only, and a key should not be left in one."""
-    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
-        descriptor = os.memfd_create("pem")
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(content)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        with tempfile.NamedTemporaryFile() as file:  # mode 0600, removed when the block is left
-            file.write(content)
-            file.flush()
-            yield file.name

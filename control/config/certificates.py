@@ -57,8 +57,8 @@ class CertificateError(Exception):
 
 def read(name: str, cert_file: Path, key_file: Path, now: datetime) -> tuple[CertificateSpec, str | None]:
     """The certificate, and a warning if it soon expires. CertificateError says what is wrong with it."""
-    chain_pem = _bytes(cert_file, "cert_file")
-    key_pem = _bytes(key_file, "key_file")
+    chain_pem = read_bytes(cert_file, "cert_file")
+    key_pem = read_bytes(key_file, "key_file")
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
     except ValueError:
@@ -79,19 +79,19 @@ def read(name: str, cert_file: Path, key_file: Path, now: datetime) -> tuple[Cer
         )
         raise CertificateError("cert_file", message)
     if leaf.not_valid_after_utc <= now:
-        raise CertificateError("cert_file", f"{cert_file} expired on {_day(leaf.not_valid_after_utc)}, renew it")
+        raise CertificateError("cert_file", f"{cert_file} expired on {day(leaf.not_valid_after_utc)}, renew it")
     if leaf.not_valid_before_utc > now:
-        since = _day(leaf.not_valid_before_utc)
+        since = day(leaf.not_valid_before_utc)
         raise CertificateError("cert_file", f"{cert_file} is not valid before {since}: check the clock, or wait")
     warning = None
     if leaf.not_valid_after_utc <= now + NEAR_EXPIRY:
-        warning = f"{cert_file} expires on {_day(leaf.not_valid_after_utc)}, renew it soon"
+        warning = f"{cert_file} expires on {day(leaf.not_valid_after_utc)}, renew it soon"
     return CertificateSpec(name, chain_pem, key_pem), warning
 
 
 def read_authorities(file: Path) -> bytes:
     """PEM of certificate authorities. CertificateError says what is wrong with it."""
-    pem = _bytes(file, "cert_file")
+    pem = read_bytes(file, "cert_file")
     try:
         found = x509.load_pem_x509_certificates(pem)
     except ValueError:
@@ -120,7 +120,7 @@ def self_signed(name: str, names: tuple[str, ...], directory: Path, now: datetim
     return spec
 
 
-def _bytes(path: Path, key: FileKey) -> bytes:
+def read_bytes(path: Path, key: FileKey) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_PEM_BYTES + 1)
@@ -151,7 +151,7 @@ def _public_bytes(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _day(moment: datetime) -> str:
+def day(moment: datetime) -> str:
     return moment.date().isoformat()
 
 

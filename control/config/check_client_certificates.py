@@ -23,6 +23,8 @@ def check_client_certificates(review: Review, path: Path, listener: Listener, as
             review.mistake((*path, "mode"), message)
         elif asked.ca_file is not None:
             review.mistake((*path, "ca_file"), "passthrough verifies nothing: leave it out, or choose another mode")
+        elif asked.crl_file is not None:
+            review.mistake((*path, "crl_file"), "passthrough verifies nothing: leave it out, or choose another mode")
 
 
 def check_identity_condition(review: Review, path: Path, name: str) -> None:

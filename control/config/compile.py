@@ -62,12 +62,14 @@ def compile_settings(
     resolve: Callable[[str], Path],
     authorities: Mapping[str, bytes] = MappingProxyType({}),
     sticky_key: bytes = b"",
+    revocations: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Settings:
-    """`certificates` has every name that a listener or target group uses, `authorities` what each `ca_file` holds.
+    """`certificates` has every name that a listener or target group uses, `authorities` what each `ca_file` holds,
+    `revocations` what each `crl_file`.
 
     `resolve` makes a path of the file an absolute one.
     """
-    proxy = replace(_proxy(configuration, certificates, authorities), sticky_key=sticky_key)
+    proxy = replace(_proxy(configuration, certificates, authorities, revocations), sticky_key=sticky_key)
     groups = {group.name: group for group in proxy.target_groups}
     dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
     namespaces = configuration.service_discovery.namespaces
@@ -101,6 +103,7 @@ def _proxy(
     configuration: models.Configuration,
     certificates: Mapping[str, CertificateSpec],
     authorities: Mapping[str, bytes],
+    revocations: Mapping[str, bytes],
 ) -> ProxySpec:
     firewalls = Firewalls(configuration)
     listeners: list[ListenerSpec] = []
@@ -109,7 +112,8 @@ def _proxy(
     for balancer in configuration.every_load_balancer():
         firewall = firewalls.of(balancer)
         listeners += (
-            _listener(listener, balancer, certificates, firewall, authorities) for listener in balancer.listeners
+            _listener(listener, balancer, certificates, firewall, authorities, revocations)
+            for listener in balancer.listeners
         )
         zone = zone_of(balancer, configuration.network)
         groups += (
@@ -127,6 +131,7 @@ def _listener(
     certificates: Mapping[str, CertificateSpec],
     firewall: FirewallSpec,
     authorities: Mapping[str, bytes],
+    revocations: Mapping[str, bytes],
 ) -> ListenerSpec:
     default = listener.default_action
     action = _action(default) if default else Forward((WeightedGroup(balancer.target_groups[0].name),))
@@ -138,7 +143,7 @@ def _listener(
         default_action=action,
         rules=tuple(sorted(map(compile_rule, listener.rules), key=lambda rule: rule.priority)),
         certificates=tuple(certificates[name] for name in listener.certificate_names()),
-        client_certificates=_client_certificates(listener.client_certificates, authorities),
+        client_certificates=_client_certificates(listener.client_certificates, authorities, revocations),
         ssl_policy=listener.ssl_policy,
         http2=listener.http2,
         firewall=firewall,
@@ -155,11 +160,15 @@ def _trusted(proxies: models.ProxyProtocol) -> TrustedProxiesSpec:
 
 
 def _client_certificates(
-    asked: models.ClientCertificates | None, authorities: Mapping[str, bytes]
+    asked: models.ClientCertificates | None, authorities: Mapping[str, bytes], revocations: Mapping[str, bytes]
 ) -> ClientCertificatesSpec | None:
     if asked is None or asked.mode == "off":
         return None
-    return ClientCertificatesSpec(asked.mode, b"" if asked.ca_file is None else authorities[asked.ca_file])
+    return ClientCertificatesSpec(
+        asked.mode,
+        b"" if asked.ca_file is None else authorities[asked.ca_file],
+        b"" if asked.crl_file is None else revocations[asked.crl_file],
+    )
 
 
 def _tracing(balancer: models.LoadBalancer) -> TracingSpec | None:

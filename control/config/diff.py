@@ -95,6 +95,8 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         yield from _value("client certificates", *(each.mode if each else "off" for each in asked))
         if len({each.authorities_pem for each in asked if each}) > 1:
             yield "authorities of client certificates changed"
+        if len({each.revocations_pem for each in asked if each}) > 1:
+            yield "revoked client certificates changed"
         yield from _value("http2", old.http2, new.http2)
         if old.proxy_protocol != new.proxy_protocol:
             yield "proxy_protocol changed"

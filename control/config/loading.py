@@ -14,7 +14,7 @@ from typing import Final
 
 from ...proxy.specs import CertificateSpec, is_unix
 from ...proxy.tls import POLICIES
-from . import certificates, sticky_key
+from . import certificates, revocations, sticky_key
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_coverage import check_coverage
 from .check_discovery import check_discovery
@@ -22,7 +22,7 @@ from .check_network import check_network
 from .compile import compile_settings
 from .mistakes import ConfigurationError, Mistake, UnreadableError, in_order
 from .mistakes import Path as KeyPath
-from .models import Certificate, Configuration
+from .models import Certificate, ClientCertificates, Configuration
 from .review import Review
 from .settings import Settings
 from .validation import Validated
@@ -85,6 +85,7 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
         lambda p: directory / p,
         files.authorities,
         files.sticky_key,
+        files.revocations,
     )
     return Loaded(settings, review.configuration, in_order(review.warnings), tuple(files.files))
 
@@ -99,6 +100,7 @@ class _Files:
         self.state_directory = directory / review.configuration.state.directory
         self.found: dict[str, CertificateSpec] = {}
         self.authorities: dict[str, bytes] = {}  # by the file as the configuration names it
+        self.revocations: dict[str, bytes] = {}
         self.files: list[Path] = []
         self.sticky_key = b""
 
@@ -145,6 +147,7 @@ class _Files:
                 if asked is not None:
                     place = (*path, "listeners", index, "client_certificates", "ca_file")
                     self._read_authority(asked.ca_file, place)
+                    self._read_revocations(asked, (*place[:-1], "crl_file"))
 
     def _read_authority(self, name: str | None, place: KeyPath) -> None:
         if name is None or name in self.authorities:
@@ -152,6 +155,18 @@ class _Files:
         file = self._directory / name
         try:
             self.authorities[name] = certificates.read_authorities(file)
+        except certificates.CertificateError as error:
+            self._review.mistake(place, str(error))
+        else:
+            self.files += [file] if file not in self.files else []
+
+    def _read_revocations(self, asked: ClientCertificates, place: KeyPath) -> None:
+        name, authorities = asked.crl_file, self.authorities.get(asked.ca_file or "")
+        if name is None or authorities is None:
+            return
+        file = self._directory / name
+        try:
+            self.revocations[name] = revocations.read(file, authorities, self._now)
         except certificates.CertificateError as error:
             self._review.mistake(place, str(error))
         else:

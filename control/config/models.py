@@ -330,6 +330,8 @@ class ClientCertificates(Described):
     """off asks for none; optional and required verify; passthrough leaves that to the targets."""
     ca_file: Text | None = None
     """PEM: whose signature is trusted. Needed to verify."""
+    crl_file: Text | None = None
+    """PEM: what those have revoked; no client gets in without a valid list of its issuer. Left out: nobody is."""
 
 
 class Listener(Described):

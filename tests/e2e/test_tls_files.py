@@ -127,3 +127,22 @@ def test_authorities_of_clients_are_exchanged(site: Site) -> None:
     metrics = site.penstock.get("/metrics")[1].decode()
     [counted] = [line for line in metrics.splitlines() if 'reason="client_certificate_untrusted"' in line]
     assert counted.endswith(" 2.0")
+
+
+def test_a_revoked_client_is_refused_and_a_new_list_is_taken_up(site: Site) -> None:
+    """The file of the listener's authorities is joined by one of what they have revoked."""
+    known, lost = (OLD.client(site.folder, APP, serial=serial) for serial in (1, 2))
+    url, crl = f"https://localhost:{site.port}/", site.folder / "revoked.pem"
+    crl.write_bytes(b"of today\n" + OLD.revoked(7))
+    file = site.folder / "penstock.yaml"
+    file.write_text(file.read_text().replace("ca_file: clients.pem", "ca_file: clients.pem, crl_file: revoked.pem"))
+    site.wait_for(1)
+    for certificate in (known, lost):
+        curl("-k", "--cert", str(certificate), url)
+    crl.write_bytes(OLD.revoked(7, 2))
+    site.wait_for(2)
+    curl("-k", "--cert", str(known), url)
+    assert "revoked" in curl("-k", "--cert", str(lost), url, code=56).said
+    metrics = site.penstock.get("/metrics")[1].decode()
+    [counted] = [line for line in metrics.splitlines() if 'reason="client_certificate_revoked"' in line]
+    assert counted.endswith(" 1.0")

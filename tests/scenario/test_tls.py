@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -170,6 +171,35 @@ def test_a_client_that_is_refused_is_counted_and_logged(
             assert [(record.reason, record.kind) for record in lb.log] == [(reason, "https")]
             assert lb.log[0].client.startswith("127.0.0.1:")
             assert not origin.requests
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("revocations", "reason"),
+    [
+        (ROOT.revoked(1, 2), ""),
+        (ROOT.revoked(1, 0x3A5B1), "client_certificate_revoked"),
+        (ROOT.revoked(1, ends=-1), "client_certificate_crl_expired"),
+        (Authority("Example Other").revoked(1), "client_certificate_without_crl"),
+    ],
+)
+def test_who_is_revoked_is_refused_and_everybody_where_that_cannot_be_told(
+    tmp_path: Path, revocations: bytes, reason: str
+) -> None:
+    certificate = ROOT.client(tmp_path, APP)
+
+    async def main() -> None:
+        asked = replace(trusting("required"), revocations_pem=revocations)
+        async with Origin(response(b"ok")) as origin, balancing(origin.port, **secure(client_certificates=asked)) as lb:
+            if not reason:
+                async with connection(lb, client(certificate)) as one:
+                    assert await one.ask() == 200
+                return
+            await refused(lb, client(certificate))
+            while lb.listener.handshakes:
+                await asyncio.sleep(0.001)
+            assert dict(lb.listener.counters.failed) == {reason: 1}
 
     run(main())
 

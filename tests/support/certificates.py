@@ -83,6 +83,20 @@ class Authority:
         path.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return path
 
+    def revoked(self, *serials: int, ends: float = 9) -> bytes:
+        """PEM of a CRL, valid for so many days."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._subject)
+            .last_update(now - timedelta(days=10))
+            .next_update(now + timedelta(days=ends))
+        )
+        for serial in serials:
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(days=1))
+            builder = builder.add_revoked_certificate(one.build())
+        return builder.sign(_key("P-384"), SHA256()).public_bytes(Encoding.PEM)  # type: ignore[arg-type]
+
     def _sign(
         self,
         subject: x509.Name,

@@ -60,10 +60,16 @@ def test_every_key_is_in_it() -> None:
         if (model, key) not in there and key not in everywhere
     }
     # In comments, since the files would have to be there.
-    in_comments = {"Certificate.cert_file", "Certificate.key_file", "TargetTls.ca_file", "ClientCertificates.ca_file"}
+    in_comments = {
+        "Certificate.cert_file",
+        "Certificate.key_file",
+        "TargetTls.ca_file",
+        "ClientCertificates.ca_file",
+    } | {"ClientCertificates.crl_file"}
     assert missing == in_comments
     assert "# ca_file: authorities.pem" in TEXT
     assert "# ca_file: clients.pem" in TEXT
+    assert "# crl_file: revoked.pem" in TEXT
     assert "cert_file: www.pem, key_file: www.key" in TEXT
 
 

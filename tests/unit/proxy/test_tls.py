@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from penstock.proxy import tls
+from penstock.proxy.pem_file import as_file
 from penstock.proxy.specs import CertificateSpec
 from penstock.proxy.tls import POLICIES, chosen_certificate, client_context, server_context
 
@@ -342,7 +344,7 @@ def test_without_memfd_a_private_file_is_used_and_removed(
     issue: Issue, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
     monkeypatch.delattr(os, "memfd_create")
-    monkeypatch.setattr(tls.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen: list[int] = []
     load = tls.ServerContext.load_cert_chain
 
@@ -372,7 +374,7 @@ def test_targets_may_be_old_but_not_older_than_tls_1_2(issue: Issue) -> None:
     assert shake(server_context(certificates, "TLS-1-2-Ext-2018-06"), client_context()).version == "TLSv1.2"
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     plain.set_ciphers("AES128-SHA")
-    with tls._as_file(certificates[0].chain_pem) as chain, tls._as_file(certificates[0].key_pem) as key:
+    with as_file(certificates[0].chain_pem) as chain, as_file(certificates[0].key_pem) as key:
         plain.load_cert_chain(chain, key)
     plain.maximum_version = TLS12
     assert shake(plain, client_context()).cipher == "AES128-SHA"
