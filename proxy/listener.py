@@ -424,6 +424,12 @@ class Listener:
 
     def close(self) -> None:
         """Accept nothing more, and let each connection end after what it is doing."""
+        self.stop_accepting()
+        for connection in list(self.connections):
+            connection.drain()
+
+    def stop_accepting(self) -> None:
+        """Connections go on, and their next answer tells them to end."""
         self.draining = True
         if self._server is not None:
             self._server.close()
@@ -436,8 +442,6 @@ class Listener:
             self._socket = None
             if self._file is not None:
                 remove_socket(self.spec.address, self._file)
-        for connection in list(self.connections):
-            connection.drain()
 
     def abort(self) -> None:
         for handshake in self.handshakes:

@@ -21,7 +21,7 @@ from .edits import check_rewrites
 from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
 from .intake import Intake
-from .listener import Listener
+from .listener import Connection, Listener
 from .plan import Plan
 from .recent import Recent, Served
 from .sharing import Sharing
@@ -335,10 +335,21 @@ class Proxy:
         self._stopping = True
         loop = asyncio.get_running_loop()
         self._health.unsubscribe(self._health_changed)
+        spread = min(self.spec.close_spread, drain)
+        leaving: list[tuple[Listener, Connection]] = []
         for listener in self.listeners.values():
-            listener.close()
-        deadline = loop.time() + drain
-        while self.connections() and loop.time() < deadline:
+            if spread and isinstance(listener, Listener):
+                listener.stop_accepting()
+                leaving += ((listener, connection) for connection in listener.connections)
+            else:
+                listener.close()
+        self._rng.shuffle(leaving)
+        count, began = len(leaving), loop.time()
+        while self.connections() and (elapsed := loop.time() - began) < drain:
+            while leaving and len(leaving) > count * (1 - elapsed / spread):
+                home, connection = leaving.pop()
+                if connection in home.connections:
+                    connection.drain()
             await asyncio.sleep(0.02)
         for listener in self._all_listeners():
             listener.abort()

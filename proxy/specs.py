@@ -475,6 +475,7 @@ class ProxySpec:
     listeners: tuple[ListenerSpec, ...] = ()
     target_groups: tuple[TargetGroupSpec, ...] = ()
     group_firewalls: tuple[tuple[str, FirewallSpec], ...] = ()  # target group name -> who may be connected to
+    close_spread: float = 0.0  # seconds over which idle connections are closed in the end; at most the drain
     sticky_key: bytes = field(default=b"", repr=False)  # signs the cookies of stickiness; b"": one for this process
     limits: ProcessLimits = ProcessLimits()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .mistakes import Path
 from .models import Action, Listener, LoadBalancer, TargetGroup
 from .review import Review
+from .scalars import seconds_as_text
 
 HTTP = ("HTTP", "HTTPS")
 CONNECTIONS = ("HTTP", "HTTPS", "TCP", "TLS")
@@ -53,6 +54,13 @@ def check_listener_limits(review: Review, path: Path, listener: Listener) -> Non
             review.mistake((*place, "header"), "is missing: name the header to count by", at_key=True)
         elif rate.by != "header" and rate.header is not None:
             review.mistake((*place, "header"), f"is for limits by header, and this one is by {rate.by}")
+
+
+def check_shutdown(review: Review) -> None:
+    shutdown, path = review.configuration.shutdown, ("shutdown", "close_spread")
+    if shutdown.close_spread > shutdown.drain and review.sound(path, ("shutdown", "drain")):
+        spread, drain = seconds_as_text(shutdown.close_spread), seconds_as_text(shutdown.drain)
+        review.mistake(path, f"{spread} is longer than the drain, {drain}: by then all connections are closed")
 
 
 def check_group_limits(review: Review, path: Path, group: TargetGroup, balancer: LoadBalancer) -> None:

@@ -69,7 +69,11 @@ def compile_settings(
 
     `resolve` makes a path of the file an absolute one.
     """
-    proxy = replace(_proxy(configuration, certificates, authorities, revocations), sticky_key=sticky_key)
+    proxy = replace(
+        _proxy(configuration, certificates, authorities, revocations),
+        close_spread=configuration.shutdown.close_spread,
+        sticky_key=sticky_key,
+    )
     groups = {group.name: group for group in proxy.target_groups}
     dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
     namespaces = configuration.service_discovery.namespaces

@@ -48,6 +48,8 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _value("shutdown grace", _grace(old), _grace(new))
     yield from _value("shutdown drain", seconds_as_text(old.drain), seconds_as_text(new.drain))
     yield from (f"process limits: {line}" for line in _numbers(old.proxy.limits, new.proxy.limits))
+    spreads = old.proxy.close_spread, new.proxy.close_spread
+    yield from _value("shutdown close_spread", *map(seconds_as_text, spreads))
     yield from _value("workers", old.workers, new.workers)
     if old.proxy.sticky_key != new.proxy.sticky_key:
         yield "stickiness key " + ("changed" if old.proxy.sticky_key and new.proxy.sticky_key else "added or removed")

@@ -18,6 +18,7 @@ from . import certificates, revocations, sticky_key
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_coverage import check_coverage
 from .check_discovery import check_discovery
+from .check_limits import check_shutdown
 from .check_network import check_network
 from .compile import compile_settings
 from .mistakes import ConfigurationError, Mistake, UnreadableError, in_order
@@ -66,6 +67,7 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     check_network(review)
     check_balancing(review)
     check_discovery(review)
+    check_shutdown(review)
     files = _Files(review, directory, certificates.utc(now))
     files.read_files()
     files.read_authorities()

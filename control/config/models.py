@@ -504,6 +504,8 @@ class ShutdownSection(Described):
     """How long to go on accepting after SIGTERM, while /readyz says 503. Left out: 15s if somebody asks /readyz."""
     drain: Annotated[float, *duration(0, HOUR)] = 30.0
     """How long requests may finish then; what Kubernetes grants by default, so grant more where there is a grace."""
+    close_spread: Annotated[float, *duration(0, HOUR)] = 0.0
+    """Over how much of the drain idle connections are closed, so that not all come back at once elsewhere. 0: none."""
 
 
 class ResolutionSection(Described):

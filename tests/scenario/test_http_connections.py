@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from penstock.proxy.specs import TargetSpec
+from penstock.proxy.specs import FixedResponse, TargetSpec
 from support import Exchange, Origin, Reply, reset, response, run
 from support.balancer import balancing
 
@@ -351,5 +352,32 @@ def test_bodies_of_any_size_arrive_whole_both_ways(size: int, chunked: bool) -> 
             _, _, got = answer.partition(b"\r\n\r\n")
             assert got == wire
             assert origin.requests[0].body == body
+
+    run(main())
+
+
+def test_idle_connections_are_closed_over_a_while_when_all_ends() -> None:
+    """Not all at once, none twice, and all of them long before the drain is over."""
+
+    async def main() -> None:
+        async with balancing(default_action=FixedResponse(200)) as balancer:
+            balancer.spec = replace(balancer.spec, close_spread=1.0)
+            (await balancer.proxy.prepare(balancer.spec)).commit()
+            clients = [await asyncio.open_connection("127.0.0.1", balancer.port) for _ in range(40)]
+            for reader, writer in clients:
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            loop = asyncio.get_running_loop()
+
+            async def closed(reader: asyncio.StreamReader) -> float:
+                assert await reader.read() == b""
+                return loop.time()
+
+            stopping = asyncio.create_task(balancer.proxy.stop(20.0))
+            moments = await asyncio.gather(*(closed(reader) for reader, _ in clients))
+            await stopping
+            assert max(moments) - min(moments) > 0.2
+            for _, writer in clients:
+                writer.close()
 
     run(main())
