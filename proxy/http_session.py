@@ -336,6 +336,7 @@ class HttpSession(HttpBody):
                     target,
                     status,
                     "",
+                    self.tls,
                 )
             )
         if listener.access_log is not None:

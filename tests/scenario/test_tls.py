@@ -393,6 +393,20 @@ def test_why_a_request_is_misdirected_can_be_asked(alpn: str) -> None:
     run(main())
 
 
+def test_the_server_name_of_a_request_that_was_served_is_told() -> None:
+    async def main() -> None:
+        listener = secure(*TENANTS, tracing=TracingSpec())
+        async with Origin(*[response(b"ok")] * 3) as origin, balancing(origin.port, **listener) as lb:
+            async with connection(lb, client()) as one:
+                assert [await one.ask() for _ in range(3)] == [200] * 3
+            for record in lb.log:
+                found = lb.proxy.explain(record.request_id)
+                assert found is not None
+                assert (found[0].server_name, found[0].certificates, found[1].status) == ("a.example.org", ("a",), 200)
+
+    run(main())
+
+
 def test_what_was_served_before_is_not_blamed_for_what_is_misdirected() -> None:
     async def main() -> None:
         async with Origin(response(b"ok"), response(b"ok")) as origin, balancing(origin.port, **secure(*TENANTS)) as lb:
