@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .http1 import RequestHead, ResponseHead
     from .listener import Listener
     from .plan import Plan
-    from .specs import ListenerLimits
     from .server_names import HostGuard
+    from .specs import ListenerLimits
     from .targets import Observer, Target, TargetGroup
 
 # What cannot be sent again goes out on a kept connection only if that was in use within the last second: targets that

@@ -33,11 +33,12 @@ from .http_session import HttpSession
 from .intake import OUT_OF_DESCRIPTORS, TOO_MANY_IN_ALL, Intake
 from .plan import Plan
 from .proxy_protocol import BadProxyHeader
-from .rate_limit import RateLimits, source_key
+from .rate_limit import RateLimits
 from .recent import Recent
 from .records import connection_record, denial_record, refusal_record, request_record
 from .relay import RelayEnd
 from .sharing import Sharing
+from .sources import Sources
 from .specs import FixedResponse, ListenerLimits, ListenerSpec
 from .tcp_session import TcpSession
 from .tls import FAILURES
@@ -68,7 +69,6 @@ class Connection(Protocol):
 
 class Listener:
     __slots__ = (
-        "_by_source",
         "_file",
         "_retry",
         "_server",
@@ -125,8 +125,7 @@ class Listener:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._by_source: dict[str | bytes, int] = {}  # connections, while they are limited by source
-        self._sources: dict[object, str | bytes] = {}  # which of them each connection counts in
+        self._sources = Sources()
         self._swept_at = clock.now
         self.rates: RateLimits | None = None
         self._use_limits(spec.limits)
@@ -256,24 +255,8 @@ class Listener:
 
     def _claim(self, connection: object, source: str) -> bool:
         """Count a connection to its source, until it is released. False: the source has as many as it may."""
-        per_source = self.limits.connections_per_source
-        if per_source and source != UNIX_PEER[0]:
-            key = source_key(source)
-            before = self._by_source.get(key, 0)
-            if before >= per_source:
-                return False
-            self._sources[connection] = key
-            self._by_source[key] = before + 1
-        return True
-
-    def _yield(self, connection: object) -> None:
-        key = self._sources.pop(connection, None)
-        if key is not None:
-            left = self._by_source[key] - 1
-            if left:
-                self._by_source[key] = left
-            else:
-                del self._by_source[key]
+        limit = 0 if source == UNIX_PEER[0] else self.limits.connections_per_source
+        return self._sources.claim(connection, source, limit)
 
     def _accept_socket(self, listening: socket.socket) -> None:
         """The verdict must come before a PROXY header and a TLS handshake, so the connection is accepted as a socket.
@@ -330,14 +313,14 @@ class Listener:
         except asyncio.CancelledError:
             client.close()
             self.counters.active -= 1
-            self._yield(client)
+            self._sources.release(client)
             raise
 
     def _drop(self, client: socket.socket, source: Endpoint, reason: str) -> None:
         """A connection that was admitted and does not get a session."""
         client.close()
         self.counters.active -= 1
-        self._yield(client)
+        self._sources.release(client)
         self.refuse(source, reason)
 
     async def _handshake(self, client: socket.socket, source: Endpoint, local: Endpoint) -> None:
@@ -360,22 +343,21 @@ class Listener:
         except (OSError, EOFError) as error:  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             self.counters.tls_failed += self.secure
             self.counters.active -= 1
-            self._yield(_connection(protocol))
+            self._sources.release(_connection(protocol))
             reason = refusal(failures[0]) if failures else None
             if isinstance(error, ConnectionAbortedError):  # how the loop says that it took too long
                 reason = "tls_handshake_timeout"
             if reason is not None:
                 self.refuse(source, reason)
         except asyncio.CancelledError:
-            self._yield(_connection(protocol))
+            self._sources.release(_connection(protocol))
             raise
 
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
             self.counters.active -= 1
-            if self._sources:
-                self._yield(connection)
+            self._sources.release(connection)
 
     def replace(self, old: Connection, new: Connection) -> None:
         self.connections.remove(old)
@@ -384,8 +366,7 @@ class Listener:
 
     def pass_on(self, old: object, new: object) -> None:
         """`new` stands where `old` stood in the account of its source."""
-        if old in self._sources:
-            self._sources[new] = self._sources.pop(old)
+        self._sources.pass_on(old, new)
 
     def forwarded_tail(self, client: str, port: int, identity: bytes = b"") -> bytes:
         """What ends every request head to a target: the client in X-Forwarded-For, and how it reached us.

@@ -182,7 +182,7 @@ def test_more_connections_than_a_listener_takes_are_closed(limits: ListenerLimit
                 await each.wait_closed()
             while balancer.listener.counters.active:
                 await asyncio.sleep(0.001)
-            assert not balancer.listener._by_source
+            assert not balancer.listener._sources._counts
 
     run(main())
 
