@@ -168,6 +168,8 @@ def show(report: dict[str, Any]) -> str:
     for tried in report["tried"]:
         name = tried["rule"] if tried["rule"] == "default" else f"rule {tried['rule']}"
         lines.append((name, f'no, {tried["failed"]} is "{tried["met"]}"' if tried["failed"] else "takes it"))
+    if report["filters"]:
+        lines.append(("filters", f"{', then '.join(report['filters'])}: each may change it, or answer in its place"))
     if report["action"] and report["answer"]:
         lines.append((report["action"], report["answer"]))
     if report["sent_target"]:

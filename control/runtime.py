@@ -28,6 +28,7 @@ from .admin.server import Admin
 from .change import UNCHANGED, Change, Prepared, prepare_all
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
 from .explain import live_report
+from .filters import InstalledFilters
 from .look_up import DnsLookUp
 from .named_services import dns_at
 from .processors import worker_count
@@ -82,7 +83,7 @@ class Runtime:
     def __init__(self, *, workers: int = 1, sharing: Sharing = "alone") -> None:
         self.health = HealthTable()
         self.workers = Workers(workers, self.health) if workers > 1 else None
-        self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing)
+        self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing, filters=InstalledFilters())
         self.dns = DnsReservation() if self.workers else DnsServer(self.health, shared=sharing == "shared")
         self.checker = Checker(self.health, connect_allowed=self._why_denied, rng=random.Random())
         self.look_up = DnsLookUp()

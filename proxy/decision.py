@@ -75,6 +75,7 @@ class Decision:
     shares: tuple[Share, ...] = ()
     server_name: str | None = None
     misdirected: bool = False  # its host is another certificate's than the one that its server name is shown
+    filters: tuple[str, ...] = ()  # that see it, in order, before it is answered or forwarded
 
     @property
     def rule(self) -> str:
@@ -137,6 +138,7 @@ def decide(asked: Asked, around: Surroundings) -> Decision:
         sent_host,
         tuple(_shares(action, around)),
         name,
+        filters=tuple(each.name for each in (*spec.filters, *(() if rule is None else rule.filters))),
     )
 
 

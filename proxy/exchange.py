@@ -12,8 +12,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .actions import with_fields
+from .client_side import ClientSide
 from .counters import DURATION_BUCKETS
 from .dialing import connect_failure
+from .filter_chain import FilterFailed
+from .filtering import Filtered
 from .http_fields import BadMessage
 from .plan import Asked, Route
 from .queueing import NoPlace, place_on
@@ -41,8 +44,8 @@ BROKEN = frozenset(("target_closed", "target_reset_stream", "target_goaway"))
 NOT_ITS_FAULT = frozenset(("target_denied", "target_drained"))  # reasons that say nothing against the target
 
 
-class Exchange:
-    """Abstract: the methods that only raise are the client's side's to fill in."""
+class Exchange(ClientSide):
+    """Abstract: see `ClientSide`."""
 
     __slots__ = (
         "_awaited",
@@ -59,6 +62,7 @@ class Exchange:
         "connection_id",
         "deadline",
         "denied_by",
+        "filtered",
         "group",
         "head",
         "http10",
@@ -106,6 +110,7 @@ class Exchange:
         self.group: TargetGroup | None = None
         self.target: Target | None = None
         self.upstream: Upstream | None = None
+        self.filtered: Filtered | None = None  # while a request is under way whose route has filters
         self._awaited: Target | None = None  # who is being connected to, and counts this request as in flight
         self._connecting: asyncio.Task[None] | None = None
         self._replay: bytes | None = None  # the whole request, while it may be sent again
@@ -123,65 +128,9 @@ class Exchange:
         self._began = False  # its answer
         self._finished = True  # it is counted and logged
 
-    # -- what the client's side does ------------------------------------------------------------------------------
-
-    def response_whole(self, head: ResponseHead, data: bytes) -> None:
-        """The usual answer, in one piece: complete, of known length, both connections stay. `data` is all of it."""
-        raise NotImplementedError
-
-    def response_begins(self, head: ResponseHead) -> None:
-        raise NotImplementedError
-
-    def response_interim(self, head: ResponseHead) -> None:
-        """An answer of 1xx, 101 aside."""
-        raise NotImplementedError
-
-    def response_switches(self, head: ResponseHead, rest: bytes) -> None:
-        """An answer of 101; `rest` are the first bytes of the other protocol."""
-        raise NotImplementedError
-
-    def response_body(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def response_trailers(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        """Fields after the body, from a HTTP/2 target; HTTP/1 clients are not sent any."""
-
-    def response_ends(self) -> None:
-        raise NotImplementedError
-
     def unwraps(self) -> bool:
         """Whether the client wants a body's content without the frames of HTTP/1."""
         return self.http10
-
-    def hold_client(self) -> None:
-        """The target reads slower than the client sends."""
-        raise NotImplementedError
-
-    def release_client(self) -> None:
-        raise NotImplementedError
-
-    def _respond(self, status: int, response: bytes) -> None:
-        """Send an answer of our own, complete."""
-        raise NotImplementedError
-
-    def _fail(self, status: int, reason: str) -> None:
-        """There is no answer from a target: say so."""
-        raise NotImplementedError
-
-    def _abort(self, reason: str) -> None:
-        """The answer has begun and cannot be completed."""
-        raise NotImplementedError
-
-    def _hold_back(self) -> None:
-        """Nothing can be sent to the target yet."""
-        raise NotImplementedError
-
-    def _let_on(self) -> None:
-        raise NotImplementedError
-
-    def _send_ahead(self, upstream: Upstream) -> None:
-        """Send what came of the body while the target was being connected to."""
-        raise NotImplementedError
 
     # -- choosing and connecting ----------------------------------------------------------------------------------
 
@@ -196,7 +145,10 @@ class Exchange:
         return route
 
     def _draw(self, route: Route) -> TargetGroup | None:
-        """One of several groups by weight, or None when the answer is ours."""
+        """One of several groups by weight, or None when the answer is ours, or filters come before."""
+        return None if route.filters is not None else self._drawn(route)
+
+    def _drawn(self, route: Route) -> TargetGroup | None:
         if route.weighted is None:
             return None
         if route.sticky is None:
@@ -233,6 +185,13 @@ class Exchange:
             return True
         return self.listener.clock.now - upstream.idle_since < FRESH
 
+    def _filter(self, route: Route, forward: bytes, tail: bytes, body: bytes = b"") -> None:
+        """The route's filters decide first; `forward` and `tail` are the head, `body` what came with it."""
+        self.target = None  # the one of the request before has no part in this
+        self.simple = False  # its answer may be changed
+        self.filtered = Filtered(self, route, forward, tail, body)
+        self.filtered.begin()
+
     def _answer_ourselves(self) -> None:
         route, head, listener = self.route, self.head, self.listener
         assert route is not None
@@ -265,7 +224,7 @@ class Exchange:
 
     def _send_over(self, upstream: Upstream, target: Target, message: bytes) -> None:
         self.upstream = upstream
-        upstream.session = self
+        upstream.session = self if self.filtered is None else self.filtered.reader()
         upstream.transport.write(message)
         target.counters.requests += 1
         target.counters.bytes_out += len(message)
@@ -293,6 +252,10 @@ class Exchange:
                     self._awaited = None  # who waits for a place is not in flight
                     target, upstream = await place_on(target)
                     self.target = self._awaited = target
+                if self.filtered is not None:
+                    if upstream is not None and not self.filtered.was_made_for(target):
+                        upstream.close()  # nobody would watch it while a filter thinks
+                    message = await self.filtered.message_for(target)
                 if upstream is None or upstream.transport.is_closing():
                     upstream = None
                     upstream = await connect(target, self.listener.clock, self.peer, self.local)
@@ -301,6 +264,11 @@ class Exchange:
                 self._connecting = None
                 target.counters.failed[full.reason] += 1
                 self._fail(503, full.reason)
+                return
+            except FilterFailed as failed:
+                self._connecting = self._awaited = None
+                target.leave()
+                self._fail(failed.status, failed.reason)
                 return
             except TimeoutError:
                 status, reason = 504, "connect_timeout"
@@ -431,6 +399,9 @@ class Exchange:
             self.listener.recent.add(self)
         if self.listener.access_log is not None:
             self.listener.log_request(self, duration)
+        if self.filtered is not None:
+            self.filtered.leave()
+            self.filtered = None
 
     def _observe(self, observer: Observer, duration: float) -> None:
         """Tell of an answer or a failure of the target's. Failed connections were told of as they failed."""

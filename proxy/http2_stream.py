@@ -104,6 +104,10 @@ class Http2Stream(Exchange):
         route = self.route = plan.only_route or self._choose(plan, head)
         group = self.group = route.group or self._draw(route)
         if group is None:
+            if route.filters is not None:
+                self._replay = None if self.sending else b""
+                self._filter(route, forward, tail)
+                return
             self._answer_ourselves()
             return
         if route.body_limit and head.length > route.body_limit:

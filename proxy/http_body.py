@@ -112,6 +112,7 @@ class HttpBody(HttpClient):
         if self.sending and self._ahead:
             ahead, self._ahead = self._ahead, b""
             self._send_body(upstream, ahead)
+            self._resume(AHEAD)
 
     def _keep_rest(self, data: bytes, start: int) -> None:
         """We answer ourselves: a request without a body leaves the connection usable, one with a body ends it."""

@@ -203,7 +203,7 @@ class HttpClient(Exchange, asyncio.Protocol):
         if self.retire_at and now >= self.retire_at:
             self.drain()
         if self.busy and not self._finished:
-            self._review(limits, elapsed, held_back=bool(self._hold))
+            self._review(limits, elapsed, held_back=bool(self._hold) or self._connecting is not None)
 
     def drain(self) -> None:
         """No further request on this connection: idle ones close now, others after their answer."""

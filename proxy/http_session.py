@@ -214,6 +214,9 @@ class HttpSession(HttpBody):
         route = self.route = plan.only_route or self._choose(plan, head)
         group = self.group = route.group or self._draw(route)
         if group is None:
+            if route.filters is not None:
+                self._begin_filtered(route, forward, tail, data, end + 2)
+                return
             self._keep_rest(data, end + 2)
             self._answer_ourselves()
             return
@@ -260,6 +263,17 @@ class HttpSession(HttpBody):
                 self.request_time = perf_counter() - self._started
         else:
             self._connect(target, message)
+
+    def _begin_filtered(self, route: Route, forward: bytes, tail: bytes, data: bytes, start: int) -> None:
+        """The body's first bytes are looked at before the filters are asked, so that these meet no nonsense."""
+        head = self.head
+        assert head is not None
+        self._replay = body = b""
+        if head.length:
+            body = self._begin_body(head, b"", data, start)
+        else:
+            self._ahead = data[start:]
+        self._filter(route, forward, tail, body)
 
     def _speak_http2(self, data: bytes) -> None:
         """The client began with HTTP/2's preface (RFC 9113 3.3): the connection gets another session."""

@@ -16,14 +16,16 @@ from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
-from .access_log import AccessLog
+from .access_log import NOWHERE, AccessLog, Nowhere
 from .actions import fixed_response
+from .admission import Admission, Negotiated
 from .announced import UNTRUSTED, TrustedProxies, read_header
 from .binding import FileIdentity, remove_socket, set_backlog, tcp_socket, unix_socket
 from .chunked import ChunkLimits
-from .client_certificates import refusal, too_large
+from .client_certificates import refusal
 from .clock import Clock
 from .counters import ListenerCounters
+from .filtering import tell_filters
 from .firewall import UNGUARDED, Firewall
 from .http1 import HeadMemo
 from .http2_session import Http2Session
@@ -70,6 +72,7 @@ class Connection(Protocol):
 class Listener:
     __slots__ = (
         "_file",
+        "_log_file",
         "_retry",
         "_server",
         "_socket",
@@ -108,7 +111,8 @@ class Listener:
         self.spec = spec
         self.clock = clock
         self.rng = rng
-        self.access_log = access_log
+        self._log_file = access_log
+        self.access_log: AccessLog | Nowhere | None = access_log  # None: nobody wants to know of requests
         self.counters = ListenerCounters()
         self.connections: set[Connection] = set()
         self.handshakes: set[asyncio.Task[None]] = set()
@@ -189,6 +193,11 @@ class Listener:
         if self._socket is not None:
             set_backlog(self._socket, spec.limits.backlog)
         self._use_limits(spec.limits)
+        self.use_access_log(self._log_file)
+
+    def use_access_log(self, access_log: AccessLog | None) -> None:
+        self._log_file = access_log
+        self.access_log = NOWHERE if access_log is None and self.plan.logs else access_log
 
     def _use_limits(self, limits: ListenerLimits) -> None:
         """What is asked for with every request stands on the listener itself."""
@@ -386,7 +395,10 @@ class Listener:
 
     def log_request(self, session: Exchange, duration: float) -> None:
         assert self.access_log is not None
-        self.access_log.add(request_record(self, session, duration))
+        record = request_record(self, session, duration)
+        if self.plan.logs:
+            tell_filters(self, session, record)
+        self.access_log.add(record)
 
     def log_connection(self, session: TcpSession, duration: float) -> None:
         assert self.access_log is not None
@@ -450,44 +462,3 @@ def _error(status: int) -> FixedResponse:
     """What a client reads when we have no better answer. The reason is for the log, not for strangers."""
     phrase = "Too Many Forwarded Addresses" if status == 463 else HTTPStatus(status).phrase
     return FixedResponse(status, "text/plain", f"{status} {phrase}\n")
-
-
-class Negotiated(asyncio.Protocol):
-    """HTTPS after its handshake: ALPN has chosen what is spoken."""
-
-    __slots__ = ("_announced", "_listener")
-
-    def __init__(self, listener: Listener, announced: tuple[Endpoint, Endpoint] | None) -> None:
-        self._listener = listener
-        self._announced = announced  # client, and where it connected to, if the socket does not know
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        listener = self._listener
-        connection = transport.get_extra_info("ssl_object")
-        asked = connection.context.client_certificates
-        if asked is not None and too_large(connection, asked):
-            listener.counters.active -= 1
-            source, _ = self._announced or (transport.get_extra_info("peername")[:2], None)
-            listener.refuse(source, "client_certificate_too_large")
-            transport.abort()
-            return
-        session = (
-            Http2Session(self._listener) if connection.selected_alpn_protocol() == "h2" else HttpSession(self._listener)
-        )
-        if self._announced is not None:
-            session.peer, session.local = self._announced
-        self._listener.pass_on(self, session)
-        transport.set_protocol(session)
-        session.connection_made(transport)
-
-
-class Admission(asyncio.Protocol):
-    """A connection's first moment, before it has a session."""
-
-    __slots__ = ("_listener",)
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._listener.admit(transport)

@@ -9,14 +9,22 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from .actions import fixed_response, redirect_location, redirect_response
 from .edits import Edits, listener_edits, rule_edits
+from .filter_chain import Chain, chain_of
 from .http1 import RequestHead
 from .rules import RuleTable, WeightedGroups, pick_group, weigh
-from .specs import Action, FixedResponse, Forward, ListenerSpec, Redirect
+from .specs import Action, FilterSpec, FixedResponse, Forward, ListenerSpec, Redirect
 from .stickiness import GroupStickiness
 from .targets import TargetGroup
+
+if TYPE_CHECKING:
+    from .filter_pool import LiveFilter
+
+NO_FILTERS: Mapping[FilterSpec, LiveFilter] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class Route:
     sticky: GroupStickiness | None = None
     body_limit: int = 0
     request_timeout: float = 0.0
+    filters: Chain | None = None  # that have a part in more than the log; then `group` is None, whatever the action
 
     def draw(self, rng: random.Random) -> TargetGroup | None:
         """One of several groups by weight; None when all weights are 0 (ALB answers 503 then)."""
@@ -77,27 +86,43 @@ class Route:
 
 
 class Plan:
-    __slots__ = ("_routes", "default", "only_route", "spec", "table")
+    __slots__ = ("_chains", "_routes", "default", "logs", "only_route", "spec", "table")
 
-    def __init__(self, spec: ListenerSpec, groups: Mapping[str, TargetGroup], sticky_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        spec: ListenerSpec,
+        groups: Mapping[str, TargetGroup],
+        sticky_key: bytes = b"",
+        filters: Mapping[FilterSpec, LiveFilter] = NO_FILTERS,
+    ) -> None:
         edits = listener_edits(spec)
+        self._chains = {str(rule.priority): chain_of(spec, rule, filters) for rule in spec.rules if rule.filters}
+        self._chains["default"] = chain = chain_of(spec, None, filters)
+        self.logs = any(each is not None and each.on_log.hooks for each in self._chains.values())
         self.spec = spec
         limits = spec.limits
         self.default = replace(
-            _route("default", spec.default_action, groups, edits, sticky_key),
+            _route("default", spec.default_action, groups, edits, sticky_key, chain),
             plan=self,
             body_limit=limits.body,
             request_timeout=limits.request_timeout,
         )
         self.table = RuleTable(spec.rules, spec.default_action)
         self._routes = {
-            str(rule.priority): replace(
-                _route(str(rule.priority), rule.action, groups, rule_edits(spec, rule) or edits, sticky_key),
+            label: replace(
+                _route(
+                    label,
+                    rule.action,
+                    groups,
+                    rule_edits(spec, rule) or edits,
+                    sticky_key,
+                    self._chains.get(label, chain),
+                ),
                 plan=self,
                 body_limit=limits.body if rule.body_limit is None else rule.body_limit,
                 request_timeout=limits.request_timeout if rule.request_timeout is None else rule.request_timeout,
             )
-            for rule in spec.rules
+            for label, rule in ((str(rule.priority), rule) for rule in spec.rules)
         }
         self._routes["default"] = self.default
         # Without rules and rate limits there is nothing to decide per request.
@@ -107,18 +132,28 @@ class Plan:
         """`target` is the request target in origin-form, `source` the client's address."""
         return self._routes[self.table.match(method, head.host, target, head.values, source).label]
 
+    def chain(self, label: str | None) -> Chain | None:
+        """The filters of a rule by its label; those of the listener where there is no such rule, or None was met."""
+        return self._chains.get(label or "default", self._chains["default"])
+
 
 def _route(
-    label: str, action: Action, groups: Mapping[str, TargetGroup], edits: Edits | None, sticky_key: bytes
+    label: str,
+    action: Action,
+    groups: Mapping[str, TargetGroup],
+    edits: Edits | None,
+    sticky_key: bytes,
+    chain: Chain | None,
 ) -> Route:
+    filters = chain if chain is not None and chain.intercepts else None
     match action:
-        case Forward(groups=(only,)) if only.weight > 0:
+        case Forward(groups=(only,)) if only.weight > 0 and filters is None:
             return Route(label, action, groups[only.target_group], edits=edits)
         case Forward():
             chosen = tuple(groups[weighted.target_group] for weighted in action.groups)
             sticky = None
             if action.stickiness:
                 sticky = GroupStickiness((group.name for group in chosen), action.stickiness, sticky_key)
-            return Route(label, action, None, chosen, weigh(action), edits, sticky=sticky)
+            return Route(label, action, None, chosen, weigh(action), edits, sticky=sticky, filters=filters)
         case Redirect() | FixedResponse():
-            return Route(label, action, None, edits=edits)
+            return Route(label, action, None, edits=edits, filters=filters)

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address
 from math import ceil
 
 from .http1 import RequestHead
-from .specs import RateLimitSpec
+from .limit_specs import RateLimitSpec
 
 MAX_KEYS = 65536  # of one limit: some 10 MiB at worst
 

@@ -12,12 +12,15 @@ import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from . import session_tickets
 from .access_log import AccessLog
 from .clock import Clock
 from .decision import Decision, Surroundings, decide
 from .edits import check_rewrites
+from .filter_pool import FilterPool, LiveFilter
 from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
 from .intake import Intake
@@ -25,7 +28,7 @@ from .listener import Connection, Listener
 from .plan import Plan
 from .recent import Recent, Served
 from .sharing import Sharing
-from .specs import FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec, TargetSpec
+from .specs import FilterSpec, FirewallSpec, ListenerSpec, ProxySpec, TargetGroupSpec, TargetSpec
 from .targets import TargetGroup, check_key, check_keys, context_for, resolved
 from .tls import ServerContext, certificates_for, guard_for, server_context
 from .udp_session import UdpListener
@@ -51,6 +54,7 @@ class Proxy:
         access_log: AccessLog | None = None,
         seed: int | None = None,
         sharing: Sharing = "alone",
+        filters: Mapping[str, type[Any]] = MappingProxyType({}),
     ) -> None:
         self.listeners: dict[str, AnyListener] = {}
         self.groups: dict[str, TargetGroup] = {}
@@ -66,6 +70,7 @@ class Proxy:
         self._sharing: Sharing = sharing
         self.handed: Mapping[str, socket.socket] = {}  # to take instead of binding anew, by listener
         self.being_added: Mapping[str, AnyListener] = {}  # by the change that is prepared
+        self._filters = FilterPool(filters)
         self._ticket_key: bytes | None = None  # None: each context has one of its own, made by OpenSSL
         self._known_firewalls: dict[tuple[FirewallSpec, TransportProtocol], Firewall] = {}
         self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
@@ -90,6 +95,8 @@ class Proxy:
         }
         for group in spec.target_groups:
             context_for(group)
+        # Who only holds addresses for others has no requests to filter.
+        filters = await self._filters.prepare(() if self._sharing == "reserved" else spec.used_filters())
         added: dict[str, AnyListener] = {}
         try:
             for listener_spec in spec.listeners:
@@ -115,9 +122,10 @@ class Proxy:
         except BaseException:  # a cancelled reload too must not leave sockets behind
             for listener in added.values():
                 listener.close()
+            self._filters.abort(filters)
             raise
         self.being_added = added
-        return Prepared(self, spec, contexts, added)
+        return Prepared(self, spec, contexts, added, filters)
 
     def sockets_to_hand_over(self) -> dict[str, socket.socket]:
         """Those of unix listeners, of a change that is prepared too: no other process can bind to their paths."""
@@ -168,7 +176,7 @@ class Proxy:
         """Write to another log from now on; the caller closes the old one."""
         self._access_log = access_log
         for listener in self._all_listeners():
-            listener.access_log = access_log
+            listener.use_access_log(access_log)
 
     def explain(self, request_id: bytes) -> tuple[Decision, Served] | None:
         """Why a recent request went where it went; None for one that nobody remembers.
@@ -237,7 +245,13 @@ class Proxy:
         """What has to be probed for the specification in force."""
         return check_keys(resolved(group, self._addresses) for group in self.spec.target_groups)
 
-    def commit(self, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, AnyListener]) -> None:
+    def commit(
+        self,
+        spec: ProxySpec,
+        contexts: Mapping[str, ServerContext],
+        added: dict[str, AnyListener],
+        filters: dict[FilterSpec, LiveFilter],
+    ) -> None:
         now = self.clock.now
         group_firewalls = dict(spec.group_firewalls)
         firewalls = self._firewalls(spec)
@@ -258,7 +272,8 @@ class Proxy:
             key = listener_spec.key
             listener = added.get(key) or self.listeners.pop(key)
             firewall = firewalls[listener_spec.firewall, transport_of(listener_spec)]
-            listener.become(listener_spec, Plan(listener_spec, groups, sticky_key), firewall, contexts.get(key))
+            plan = Plan(listener_spec, groups, sticky_key, filters)
+            listener.become(listener_spec, plan, firewall, contexts.get(key))
             listeners[key] = listener
         for listener in self.listeners.values():
             listener.close()
@@ -267,11 +282,15 @@ class Proxy:
         self.being_added = {}
         self.spec = spec
         self.intake.use(spec.limits)
+        self._filters.commit(filters)
         if self._sharing != "reserved":
             for listener in added.values():
                 listener.start()
         if self._ticker is None:
             self._tick()
+
+    def drop_filters(self, prepared: Mapping[FilterSpec, LiveFilter]) -> None:
+        self._filters.abort(prepared)
 
     def _firewalls(self, spec: ProxySpec) -> dict[tuple[FirewallSpec, TransportProtocol], Firewall]:
         """One firewall per specification: compiling one of 10,000 rules takes a while, and most are shared."""
@@ -363,6 +382,7 @@ class Proxy:
                 timer.cancel()
         if self._access_log is not None:
             self._access_log.flush()
+        await self._filters.stop()
         await asyncio.sleep(0)  # the transports' last callbacks
 
 
@@ -373,20 +393,27 @@ def transport_of(spec: ListenerSpec | TargetGroupSpec) -> TransportProtocol:
 class Prepared:
     """A change that is ready: `commit()` makes it so, `abort()` leaves no trace of it."""
 
-    __slots__ = ("_added", "_contexts", "_proxy", "_spec")
+    __slots__ = ("_added", "_contexts", "_filters", "_proxy", "_spec")
 
     def __init__(
-        self, proxy: Proxy, spec: ProxySpec, contexts: Mapping[str, ServerContext], added: dict[str, AnyListener]
+        self,
+        proxy: Proxy,
+        spec: ProxySpec,
+        contexts: Mapping[str, ServerContext],
+        added: dict[str, AnyListener],
+        filters: dict[FilterSpec, LiveFilter],
     ) -> None:
         self._proxy = proxy
         self._spec = spec
         self._contexts = contexts
         self._added = added
+        self._filters = filters
 
     def commit(self) -> None:
-        self._proxy.commit(self._spec, self._contexts, self._added)
+        self._proxy.commit(self._spec, self._contexts, self._added, self._filters)
 
     def abort(self) -> None:
         self._proxy.being_added = {}
         for listener in self._added.values():
             listener.close()
+        self._proxy.drop_filters(self._filters)

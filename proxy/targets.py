@@ -283,6 +283,11 @@ class TargetGroup:
                 return other
         return next((target for target in self._candidates if target is not tried), None)
 
+    @property
+    def candidates(self) -> tuple[Target, ...]:
+        """Who may be picked now."""
+        return tuple(target for target in self._candidates if target.denied is None)
+
     def _passes(self, target: Target) -> bool:
         """Its health checks, or there are none."""
         return target.check_key is None or self.table.is_healthy(target.check_key)

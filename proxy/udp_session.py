@@ -122,6 +122,9 @@ class UdpListener:
             self._predecessor = None
         self._loop.add_reader(self._socket.fileno(), self._readable, self._socket)
 
+    def use_access_log(self, access_log: AccessLog | None) -> None:
+        self.access_log = access_log
+
     def become(self, spec: ListenerSpec, plan: Plan, firewall: Firewall, context: ServerContext | None) -> None:
         """One new configuration, for all flows that begin from now on."""
         self.spec = spec

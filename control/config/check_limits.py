@@ -13,6 +13,7 @@ CONNECTIONS = ("HTTP", "HTTPS", "TCP", "TLS")
 KEYS_OF = {
     ("timeouts", HTTP): (
         *("first_byte", "request_head", "idle", "request", "keep_alive", "connection_age", "tunnel", "linger"),
+        "filter",
     ),
     ("timeouts", ("TCP", "TLS")): ("relay",),
     ("timeouts", ("UDP",)): ("flow",),

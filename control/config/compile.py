@@ -5,6 +5,7 @@ Defaults that depend on something else in the file are settled here, so that no 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from ...proxy.specs import (
     CheckProtocol,
     ClientCertificatesSpec,
     Conditions,
+    FilterSpec,
     FirewallSpec,
     FixedResponse,
     Forward,
@@ -44,7 +46,7 @@ from ...proxy.specs import (
     WeightedGroup,
     is_unix,
 )
-from . import compile_limits, models, models_rules
+from . import compile_limits, models, models_filters, models_rules
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, NamedService, Settings
 
@@ -156,6 +158,7 @@ def _listener(
         response_headers=_header_changes(listener.response_headers),
         limits=compile_limits.listener_limits(listener.timeouts, listener.limits),
         tracing=_tracing(balancer),
+        filters=_filters(listener.filters),
     )
 
 
@@ -203,7 +206,12 @@ def compile_rule(rule: models.Rule) -> RuleSpec:
         response_headers=_header_changes(rule.response_headers),
         body_limit=rule.limits.body,
         request_timeout=rule.timeouts.request,
+        filters=_filters(rule.filters),
     )
+
+
+def _filters(filters: Iterable[models_filters.Filter]) -> tuple[FilterSpec, ...]:
+    return tuple(FilterSpec(each.name, json.dumps(each.config)) for each in filters)
 
 
 def _rewrite(rewrite: models_rules.Rewrite | None) -> Rewrite | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...proxy.specs import GroupLimits, ListenerLimits, ProcessLimits, RateLimitSpec, RetrySpec, StickinessSpec
+from ...proxy.limit_specs import RateLimitSpec
+from ...proxy.specs import GroupLimits, ListenerLimits, ProcessLimits, RetrySpec, StickinessSpec
 from . import models_limits as models
 
 DEFAULT_COOKIE = "AWSALB"
@@ -47,6 +48,7 @@ def listener_limits(timeouts: models.ListenerTimeouts, limits: models.ListenerLi
         http2_connection_window=limits.http2_connection_window,
         http2_max_resets=limits.http2_max_resets,
         http2_max_control_frames=limits.http2_max_control_frames,
+        filter_timeout=timeouts.filter,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from ...dns.specs import InstanceSpec, NamespaceSpec, ServiceSpec
 from ...proxy.specs import (
     CertificateSpec,
+    FilterSpec,
     FirewallSpec,
     GroupLimits,
     ListenerLimits,
@@ -109,12 +110,21 @@ def _listener(old: ListenerSpec, new: ListenerSpec) -> Iterator[str]:
         defaults = [[spec.name for spec in listener.certificates[:1]] for listener in (old, new)]
         if defaults[0] != defaults[1]:
             yield f"default certificate {', '.join(defaults[1]) or 'none'}"
+        yield from _filters(old.filters, new.filters)
         if old.tracing != new.tracing:
             yield "tracing changed"
         yield from _firewall(old.firewall, new.firewall)
         yield from _numbers(old.limits, new.limits)
 
     return _inside(lines())
+
+
+def _filters(old: tuple[FilterSpec, ...], new: tuple[FilterSpec, ...]) -> Iterator[str]:
+    """By name: there may be secrets in what they are told."""
+    before, after = (", ".join(each.name for each in filters) or "none" for filters in (old, new))
+    yield from _value("filters", before, after)
+    if before == after:
+        yield from (f"filter {each.name} changed" for each, was in zip(new, old, strict=True) if each != was)
 
 
 def _firewall(old: FirewallSpec, new: FirewallSpec) -> Iterator[str]:

@@ -14,10 +14,12 @@ from typing import Final
 
 from ...proxy.specs import CertificateSpec, is_unix
 from ...proxy.tls import POLICIES
+from ..filters import InstalledFilters
 from . import certificates, revocations, sticky_key
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_coverage import check_coverage
 from .check_discovery import check_discovery
+from .check_filters import check_filters
 from .check_limits import check_shutdown
 from .check_network import check_network
 from .compile import compile_settings
@@ -68,6 +70,7 @@ def load_text(text: str, name: str, *, directory: Path, now: float, materialize:
     check_balancing(review)
     check_discovery(review)
     check_shutdown(review)
+    check_filters(review, InstalledFilters())
     files = _Files(review, directory, certificates.utc(now))
     files.read_files()
     files.read_authorities()

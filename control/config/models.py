@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
+from .models_filters import Filter
 from .models_limits import (
     GroupLimits,
     GroupTimeouts,
@@ -316,6 +317,8 @@ class Rule(Described):
     """In place of the listener's."""
     limits: RuleLimits = RuleLimits()
     """In place of the listener's."""
+    filters: tuple[Filter, ...] = ()
+    """Python classes that see its requests, after the listener's."""
 
 
 class ProxyProtocol(Described):
@@ -365,6 +368,8 @@ class Listener(Described):
     """How long a client is waited for."""
     limits: ListenerLimits = ListenerLimits()
     """How much a client may ask."""
+    filters: tuple[Filter, ...] = ()
+    """Python classes that see every request, in this order. HTTP and HTTPS only."""
 
     def certificate_names(self) -> Iterator[str]:
         """In the order of use: the first is the default."""

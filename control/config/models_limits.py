@@ -50,6 +50,8 @@ class ListenerTimeouts(Model):
     """A UDP flow in which nothing moves; NLB's default."""
     linger: Annotated[float, *duration(0, 60)] = 5.0
     """How long a body is read on after an early answer, so that a reset does not eat it; nginx's default."""
+    filter: Annotated[float, *duration(0.01, HOUR)] = 5.0
+    """One phase of its filters, all of them together; then 504."""
 
 
 class RateLimit(Model):

@@ -134,9 +134,9 @@ class Validated:
             elif kind == "extra_forbidden":
                 yield self.document.mistake(loc, f"unknown key, {_advice(loc)}", at_key=True)
             elif loc[-1:] == ("[key]",):  # pydantic's way to say that the key is at fault
-                yield self.document.mistake(loc[:-1], _sentence(details), at_key=True)
+                yield self.document.mistake(loc[:-1], sentence(details), at_key=True)
             elif loc not in with_cuts_inside:  # a key that is misspelt or has no value was complaint enough
-                yield self.document.mistake(loc, _sentence(details))
+                yield self.document.mistake(loc, sentence(details))
 
     def _misspelt(self, path: Path) -> None:
         """What an unknown key was meant to be is there, in a way: that it is missing is not to be said as well."""
@@ -144,7 +144,8 @@ class Validated:
             self._cut.add(path)
 
 
-def _sentence(details: ErrorDetails) -> str:
+def sentence(details: ErrorDetails) -> str:
+    """What is wrong with a value and what would be right, in words."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -159,7 +160,7 @@ def _sentence(details: ErrorDetails) -> str:
     if kind == "tuple_type":
         advice = "" if value is None else ": put a hyphen before each item, or [ ] around them"
         return f"must be a list, not {describe(value)}{advice}"
-    return details["msg"]
+    return details["msg"].replace("Input should be", "must be", 1)
 
 
 def _either(choices: list[str]) -> str:

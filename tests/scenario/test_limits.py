@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from penstock.proxy.limit_specs import RateLimitSpec
 from penstock.proxy.specs import (
     Conditions,
     Forward,
     GroupLimits,
     ListenerLimits,
-    RateLimitSpec,
     RuleSpec,
     WeightedGroup,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from penstock.proxy.access_log import AccessRecord
@@ -82,6 +83,7 @@ async def balancing(
     table: HealthTable | None = None,
     log: bool = True,
     process: ProcessLimits | None = None,
+    installed: Mapping[str, type[Any]] = MappingProxyType({}),
     **listener: Any,
 ) -> AsyncIterator[Balancer]:
     """A listener on a free port that forwards to 127.0.0.1 on the given ports."""
@@ -107,7 +109,7 @@ async def balancing(
         limits=process or ProcessLimits(),
     )
     records: list[AccessRecord] = []
-    proxy = Proxy(table or HealthTable(), access_log=_Log(records) if log else None, seed=1)  # type: ignore[arg-type]
+    proxy = Proxy(table or HealthTable(), access_log=_Log(records) if log else None, seed=1, filters=installed)  # type: ignore[arg-type]
     (await proxy.prepare(spec)).commit()
     balancer = Balancer(proxy, spec, next(iter(proxy.listeners.values())).bound[1], records)
     groups = dict(proxy.groups)

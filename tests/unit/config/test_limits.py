@@ -10,12 +10,12 @@ import pytest
 
 from penstock.control.config import ConfigurationError
 from penstock.control.config.sticky_key import kept_key
+from penstock.proxy.limit_specs import RateLimitSpec
 from penstock.proxy.specs import (
     Forward,
     GroupLimits,
     ListenerLimits,
     ProcessLimits,
-    RateLimitSpec,
     RetrySpec,
     StickinessSpec,
     TargetGroupSpec,
@@ -56,7 +56,7 @@ def test_every_key_reaches_its_place() -> None:
     [listener] = settings(
         with_listener(
             "timeouts: {first_byte: 2s, request_head: 3s, idle: 4s, request: 5s, keep_alive: 6s,"
-            " connection_age: 7s, tunnel: 8s, linger: 11s, proxy_header: 12s},"
+            " connection_age: 7s, tunnel: 8s, linger: 11s, proxy_header: 12s, filter: 14s},"
             " proxy_protocol: {trusted: [10.0.0.0/8]},"
             " limits: {request_line: 1K, header_field: 2KiB, request_head: 3KiB, header_fields: 4, forwarded_for: 5,"
             " body: 6MiB, body_rate: 7, body_rate_grace: 8s, ahead: 9KiB, linger: 10KiB, buffer: 11KiB,"
@@ -71,6 +71,7 @@ def test_every_key_reaches_its_place() -> None:
         *(12.0, 10.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 350.0, 120.0, 11.0),
         *(1024, 2048, 3072, 4, 5, 6 << 20, 7, 8.0, 9216, 10240, 11264, 1, 2, 3, 4, 12, 13, 8192),
         (RateLimitSpec("header", 1.0, 5, "x-key"), RateLimitSpec("source", 9.0, 9)),
+        14.0,
         *(1, 256 << 10, 128 << 10, 4, 5),
     )
     assert settings(with_listener("timeouts: {relay: 9s}", "TCP")).proxy.listeners[0].limits.relay_timeout == 9.0

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.proxy.http1 import parse_request
+from penstock.proxy.limit_specs import RateLimitSpec
 from penstock.proxy.rate_limit import RateLimits, TokenBuckets, source_key
-from penstock.proxy.specs import RateLimitSpec
 
 HEAD = parse_request(b"Host: a\r\n")
 KEYED = parse_request(b"Host: a\r\nX-Key: one\r\n")
