@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from servers import BenchError
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
-# Debian keeps servers in sbin, which is not on a plain user's PATH; Envoy comes as a Python package, beside Python.
-SEARCH_PATH = os.pathsep.join(
-    [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", os.path.dirname(sys.executable)]
-)
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    rounds: int
+    seconds: float  # of a measurement in the first table
+    server_core: str
+    load_core: str
+
+    @property
+    def short(self) -> float:
+        """Seconds of a measurement where there are many of them."""
+        return max(1.0, self.seconds / 3)
 
 
-class BenchError(Exception):
-    """Something that the reader of the results must be told in a sentence."""
-
-
-def find_program(name: str) -> str | None:
-    return shutil.which(name, path=SEARCH_PATH)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of `pid` and of all processes below it, threads included."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
+def _processes() -> dict[int, list[str]]:
+    """Fields 3 and on of every process's stat, as in proc(5)."""
+    found: dict[int, list[str]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -46,73 +42,30 @@ def cpu_seconds(pid: int) -> float:
             stat = (entry / "stat").read_text()
         except OSError:  # it ended while we looked
             continue
-        fields = stat.rpartition(")")[
-            2
-        ].split()  # the command before it may hold spaces; field 3 of proc(5) comes first
-        parents[int(entry.name)] = int(fields[1])
-        ticks[int(entry.name)] = int(fields[11]) + int(fields[12])
+        found[int(entry.name)] = stat.rpartition(")")[2].split()  # the command before it may hold spaces
+    return found
+
+
+def _family(pid: int, processes: dict[int, list[str]] | None = None) -> set[int]:
+    """`pid` and all processes below it."""
+    parents = {member: int(fields[1]) for member, fields in (processes or _processes()).items()}
     family = {pid}
     while grown := {child for child, parent in parents.items() if parent in family} - family:
         family |= grown
-    return sum(ticks.get(member, 0) for member in family) / TICKS_PER_SECOND
+    return family
 
 
-class Server:
-    """One server process, pinned to one core, its output in a file, ended by pid."""
-
-    def __init__(self, name: str, command: Sequence[str], *, core: int, folder: Path) -> None:
-        self.name = name
-        self._log = folder / f"{name}.out"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), *command],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid  # taskset has become the server: it calls exec
-
-    def wait_until(self, answers: Callable[[], bool], *, seconds: float = 15.0) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise BenchError(f"ended with exit code {self._process.returncode}: {self._last_words()}")
-            with suppress(OSError):  # not listening yet
-                if answers():
-                    return
-            time.sleep(0.05)
-        raise BenchError(f"did not answer within {seconds:g} s: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return " / ".join(lines[-3:]) if lines else "it printed nothing"
-
-    def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+def cpu_seconds(pid: int) -> float:
+    """User and system time of `pid` and of all processes below it, threads included."""
+    processes = _processes()
+    members = [processes[member] for member in _family(pid, processes) if member in processes]
+    return sum(int(fields[11]) + int(fields[12]) for fields in members) / TICKS_PER_SECOND
 
 
-def free_port() -> int:
-    """A port that nobody holds on loopback, neither for TCP nor for UDP."""
-    while True:
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            with suppress(OSError):  # held for UDP only: draw again
-                udp.bind(("127.0.0.1", port))
-                return port
+def resident_bytes(pid: int) -> int:
+    """What `pid` and all processes below it have in memory. The kernel's own share of a connection is not in it."""
+    pages = sum(int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in _family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,41 +74,110 @@ class Sample:
     per_second: float
 
 
-def _measured(pid: int, command: Sequence[str], core: int, done: re.Pattern[str], trouble: re.Pattern[str]) -> Sample:
-    before, began = cpu_seconds(pid), time.monotonic()
+def run_load(command: Sequence[str], core: str) -> str:
+    """What a load generator printed; it is pinned to `core`."""
     result = subprocess.run(
-        ["taskset", "--cpu-list", str(core), *command], capture_output=True, text=True, check=False, timeout=600
-    )
-    took, after = time.monotonic() - began, cpu_seconds(pid)
-    found = done.search(result.stdout)
-    if result.returncode != 0 or found is None or int(found[1]) == 0:
-        raise BenchError(f"{command[0]} got nothing done: {(result.stderr or result.stdout).strip()[-200:]}")
-    if wrong := trouble.search(result.stdout):
+        ["taskset", "--cpu-list", core, *command],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    if result.returncode != 0:
+        raise BenchError(f"{command[0]} failed: {(result.stderr or result.stdout).strip()[-200:]}")
+    return result.stdout
+
+
+def count_done(output: str, done: re.Pattern[str], trouble: re.Pattern[str]) -> int:
+    found = done.search(output)
+    if found is None or int(found[1]) == 0:
+        raise BenchError(f"nothing got done: {output.strip()[-200:]}")
+    if wrong := trouble.search(output):
         raise BenchError(f"answers were wrong or missing: {' '.join(wrong[0].split())}")
-    count = int(found[1])
+    return int(found[1])
+
+
+def _measured(pid: int, command: Sequence[str], core: str, done: re.Pattern[str], trouble: re.Pattern[str]) -> Sample:
+    before, began = cpu_seconds(pid), time.monotonic()
+    output = run_load(command, core)
+    took, after = time.monotonic() - began, cpu_seconds(pid)
+    count = count_done(output, done, trouble)
     return Sample((after - before) / count * 1e6, count / took)
 
 
 _WRK_DONE = re.compile(r"(\d+) requests in ")
 _WRK_TROUBLE = re.compile(r"(?:Socket errors|Non-2xx).*")
+_H2LOAD_DONE = re.compile(r"(\d+) succeeded")
+# Requests that were under way when the time was over count as neither. Only what failed or was refused is trouble.
+_H2LOAD_TROUBLE = re.compile(
+    r"requests: .*? (?:[1-9]\d* failed|[1-9]\d* errored|[1-9]\d* timeout).*|.*[1-9]\d* [345]xx.*"
+)
 _DNSPERF_DONE = re.compile(r"Queries completed:\s+(\d+)")
 # A timeout or two of a million is the kernel's; an answer other than NOERROR is not what was asked for.
 _DNSPERF_TROUBLE = re.compile(
     r"Queries lost: .*\((?:[1-9]|0\.[1-9]).*|Response codes: ++(?!NOERROR \d+ \(100\.00%\)).*"
 )
 
+# New TLS connections per second. Paced, because wrk resumes sessions when it connects again, and h2load makes a client
+# of its own for every connection and can create them at a rate only; low enough that everyone keeps up.
+TLS_CONNECTIONS_PER_SECOND = 500
+
 
 def http_sample(
-    pid: int, url: str, *, core: int, seconds: float, script: Path | None = None, connections: int = 64
+    pid: int, url: str, *, core: str, seconds: float, script: Path | None = None, close: bool = False
 ) -> Sample:
-    """CPU per request under wrk; `seconds` is rounded up to whole ones, which is all wrk knows."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    """CPU per request under wrk with 64 connections; `close` makes a new one for each request.
+
+    `seconds` is rounded up to whole ones, which is all wrk knows.
+    """
+    command = ["wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s"]
     if script:
         command += ["-s", str(script)]
+    if close:
+        command += ["-H", "Connection: close"]
     return _measured(pid, [*command, url], core, _WRK_DONE, _WRK_TROUBLE)
 
 
-def dns_sample(pid: int, port: int, queries: Path, *, core: int, seconds: float) -> Sample:
+def http2_sample(pid: int, url: str, *, core: str, seconds: float) -> Sample:
+    """CPU per request under h2load: 8 connections with 10 streams each."""
+    command = ["h2load", "-c8", "-m10", "--npn-list=h2", f"--duration={max(1, round(seconds))}", url]
+    return _measured(pid, command, core, _H2LOAD_DONE, _H2LOAD_TROUBLE)
+
+
+def tls_connections_sample(pid: int, url: str, *, core: str, seconds: float) -> Sample:
+    """CPU per TLS connection with one request each. None is resumed."""
+    count = max(1, round(seconds * TLS_CONNECTIONS_PER_SECOND))
+    pace = [f"--rate={TLS_CONNECTIONS_PER_SECOND // 100}", "--rate-period=10ms"]
+    command = ["h2load", "--h1", f"-c{count}", f"-n{count}", *pace, url]
+    return _measured(pid, command, core, _H2LOAD_DONE, _H2LOAD_TROUBLE)
+
+
+def paced_command(url: str, per_second: float, seconds: float, log: Path, *, connections: int = 16) -> list[str]:
+    """h2load with `per_second` requests over HTTP/1.1 whether they are answered or not, and a log of their latencies.
+
+    Each of its clients has a timer of its own, and all begin together: few of them, so that bursts are small.
+    """
+    pace = [f"-c{connections}", "-m1", f"--rps={max(1, round(per_second / connections))}"]
+    return ["h2load", "--h1", *pace, f"--duration={max(1, round(seconds))}", f"--log-file={log}", url]
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Microseconds of the requests in one h2load log."""
+
+    count: int
+    failed: int
+    median: int
+    p99: int
+    longest: int
+
+
+def read_latencies(log: Path) -> Latencies:
+    rows = [line.split("\t") for line in log.read_text().splitlines()]
+    took = sorted(int(row[2]) for row in rows if row[1].startswith("2"))
+    if not took:
+        raise BenchError("h2load got no answer")
+    return Latencies(len(rows), len(rows) - len(took), *(took[int((len(took) - 1) * part)] for part in (0.5, 0.99, 1)))
+
+
+def dns_sample(pid: int, port: int, queries: Path, *, core: str, seconds: float) -> Sample:
     """CPU per query under dnsperf, up to 100 outstanding."""
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-c", "8", "-T", "1", "-q", "100"]
     return _measured(pid, [*command, "-l", f"{seconds:g}"], core, _DNSPERF_DONE, _DNSPERF_TROUBLE)
