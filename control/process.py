@@ -19,7 +19,7 @@ import uvloop
 
 from .config import load
 from .exits import host_port
-from .interpreter import hush_bad_server_names, spare_the_collector, switch_threads_fast
+from .interpreter import hush_bad_server_names, poll_without_io_uring, spare_the_collector, switch_threads_fast
 from .processors import worker_count
 from .reload import Reloader
 from .runtime import Runtime
@@ -62,6 +62,7 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
         log.warning("%s", warning)
     _raise_descriptor_limit()
     switch_threads_fast()
+    poll_without_io_uring()
     hush_bad_server_names()
 
     runtime = Runtime(workers=worker_count(loaded.settings.workers))

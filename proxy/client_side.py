@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 class ClientSide:
     __slots__ = ()
 
+    joins = False  # it wants the body's beginning together with the head, where they came together
+
     def response_whole(self, head: ResponseHead, data: bytes) -> None:
         """The usual answer, in one piece: complete, of known length, both connections stay. `data` is all of it."""
         raise NotImplementedError
 
-    def response_begins(self, head: ResponseHead) -> None:
+    def response_begins(self, head: ResponseHead, first: bytes = b"") -> None:
+        """`first` is the body's beginning, and empty where the client's side does not join."""
         raise NotImplementedError
 
     def response_interim(self, head: ResponseHead) -> None:

@@ -186,7 +186,7 @@ class AnswerFilter:
 
     __slots__ = ("_exchange", "_filtered", "_kept")
 
-    simple = False  # to the upstream: head and body are told one after the other
+    simple = joins = False  # to the upstream: head and body are told one after the other
 
     def __init__(self, filtered: Filtered) -> None:
         self._filtered = filtered

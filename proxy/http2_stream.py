@@ -217,7 +217,7 @@ class Http2Stream(Exchange):
 
     # -- the answer (called by the upstream) --------------------------------------------------------------------------
 
-    def response_begins(self, head: ResponseHead) -> None:
+    def response_begins(self, head: ResponseHead, first: bytes = b"") -> None:
         if self.route is not None and self.route.edits is not None:
             head = self.route.edits.response(head)
         self._began = True

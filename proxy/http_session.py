@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 class HttpSession(HttpBody):
+    joins = True  # two writes are two packets
     __slots__ = (
         "_before",
         "_guard",
@@ -363,7 +364,7 @@ class HttpSession(HttpBody):
         if self._ahead:
             self._next()
 
-    def response_begins(self, head: ResponseHead) -> None:
+    def response_begins(self, head: ResponseHead, first: bytes = b"") -> None:
         if self.route is not None and self.route.edits is not None:
             head = self.route.edits.response(head)
         if self.sending:
@@ -378,9 +379,9 @@ class HttpSession(HttpBody):
         self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self.simple and self.persist:
             whole = head.plain or (head.length == CHUNKED and head.status not in (204, 304))
-            self._write(head.whole if whole else self._client_head(head))
+            self._write((head.whole if whole else self._client_head(head)) + first)
         else:
-            self._write(self._client_head(head))
+            self._write(self._client_head(head) + first)
 
     def _client_head(self, head: ResponseHead) -> bytes:
         text = client_head(head, self.method, http10=self.http10, close=not self.persist)

@@ -18,13 +18,16 @@ from .specs import ProcessLimits
 
 OUT_OF_DESCRIPTORS = "out_of_descriptors"
 TOO_MANY_IN_ALL = "too_many_connections_of_process"
+# Descriptors that must be left before connections are let in without looking at theirs, a quarter of what is left at a
+# time: each may need some more, for targets and files.
+FAR = 256
 
 
 class Intake:
     """`full_from`: from this descriptor on a client is told to come back later, and from `close_from` on not even that,
     for it would be told over a descriptor that is needed more."""
 
-    __slots__ = ("_counters", "_limits", "close_from", "descriptors", "full_from", "limit")
+    __slots__ = ("_counters", "_limits", "_spare", "close_from", "descriptors", "full_from", "limit")
 
     def __init__(self, counters: Callable[[], Iterable[ListenerCounters]] = tuple) -> None:
         self._counters = counters
@@ -32,6 +35,7 @@ class Intake:
         self.limit = 0  # of connections; 0 is none
         self.descriptors: int | None = None  # that the process may have; None is no limit
         self.full_from = self.close_from = sys.maxsize
+        self._spare = 0
 
     def use(self, limits: ProcessLimits) -> None:
         self._limits = limits
@@ -47,6 +51,16 @@ class Intake:
         else:
             self.full_from = most * self._limits.descriptors // 100
             self.close_from = (self.full_from + most) // 2
+        self._spare = 0
+        if self.full_from != sys.maxsize and (left := self.full_from - _lowest_free()) >= FAR:
+            self._spare = left // 4
+
+    def may_be_full(self) -> bool:
+        """Asked for each connection. While many descriptors are left, so many of them need not look at their own."""
+        if self._spare > 0:
+            self._spare -= 1
+            return False
+        return self.full_from != sys.maxsize
 
     def active(self) -> int:
         """Counted anew: a sum cannot go astray, and it is asked for only where there is a limit."""
@@ -57,9 +71,13 @@ class Intake:
 
     def is_full(self) -> bool:
         """Whether a client that came now would be turned away for want of descriptors."""
-        try:
-            lowest = os.dup(0)
-        except OSError as error:  # there is none left, or our standard input is closed and its number is free
-            return error.errno in (errno.EMFILE, errno.ENFILE)
-        os.close(lowest)
-        return lowest >= self.full_from
+        return _lowest_free() >= self.full_from
+
+
+def _lowest_free() -> int:
+    try:
+        lowest = os.dup(0)
+    except OSError as error:  # there is none left, or our standard input is closed and its number is free
+        return sys.maxsize if error.errno in (errno.EMFILE, errno.ENFILE) else 0
+    os.close(lowest)
+    return lowest

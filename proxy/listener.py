@@ -219,13 +219,20 @@ class Listener:
         if not self._admitted(source, local):
             transport.abort()
             return
-        protocol = HttpSession(self) if self.spec.protocol == "HTTP" else TcpSession(self).client
         reason = ""
-        descriptor = transport.get_extra_info("socket").fileno()
-        if descriptor >= self.intake.full_from:
-            protocol = TurnedAway(self)
-            if self.spec.protocol != "HTTP" or descriptor >= self.intake.close_from:
+        if self.intake.may_be_full():
+            descriptor: int = transport.get_extra_info("socket").fileno()
+            turned_away = descriptor >= self.intake.full_from
+            if turned_away and (self.spec.protocol != "HTTP" or descriptor >= self.intake.close_from):
                 reason = OUT_OF_DESCRIPTORS
+        else:
+            turned_away = False
+        protocol: HttpSession | RelayEnd
+        if self.spec.protocol == "HTTP":
+            protocol = TurnedAway(self) if turned_away else HttpSession(self)
+            protocol.peer, protocol.local = source[:2], local[:2]
+        else:
+            protocol = TcpSession(self).client
         if reason or not self._claim(_connection(protocol), source[0]):
             self.counters.active -= 1
             self.refuse(source, reason or TOO_MANY)

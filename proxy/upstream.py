@@ -115,7 +115,7 @@ class Upstream(asyncio.Protocol):
                 self._left = left
                 session.response_body(data)
             else:
-                self._finish_body(session, data)
+                self._body(session, data)
         else:
             self._body(session, data)
 
@@ -143,63 +143,64 @@ class Upstream(asyncio.Protocol):
         self._keep = head.keep_alive
         if head.idle_timeout:
             self._heed(head.idle_timeout)
-        length = body_length(head, session.method)
-        session.response_begins(head)
-        if self.session is not session:  # it found its client gone, and gave us up
-            return
-        if length >= 0:
-            self._state = _LENGTH
-            self._left = length
-            if length == 0:
-                self._finish_body(session, data)
-            elif data:
-                self._continue(session, data)
-        elif length == CHUNKED:
-            self._state = _CHUNKED
+        length = self._left = body_length(head, session.method)
+        if length == CHUNKED:
+            state = _CHUNKED
             self._reader = ChunkedReader(unwrap=session.unwraps())
-            if data:
-                self._body(session, data)
-        else:
-            self._state = _UNTIL_CLOSE
+        elif length < 0:
+            state = _UNTIL_CLOSE
             self._keep = False
-            if data:
-                self._body(session, data)
-
-    def _continue(self, session: Exchange, data: bytes) -> None:
-        left = self._left - len(data)
-        if left > 0:
-            self._left = left
-            session.response_body(data)
         else:
-            self._finish_body(session, data)
+            state = _LENGTH
+        try:
+            first = self._content(session, state, data)
+        except BadMessage:  # nothing was relayed yet, so the client can be told
+            self._fail("target_bad_chunk")
+            return
+        self._state = state
+        if session.joins:
+            session.response_begins(head, first)
+        else:
+            session.response_begins(head)
+            if first and self.session is session:  # else it found its client gone, and gave us up
+                session.response_body(first)
+        if self._is_complete():
+            self._end(session)
 
-    def _finish_body(self, session: Exchange, data: bytes) -> None:
-        """The last bytes of a body of known length; what is beyond them was never asked for."""
-        beyond = len(data) - self._left
-        if beyond:
-            self._keep = False
-            data = data[: self._left]
-        if data:
-            session.response_body(data)
-        self._end(session)
-
-    def _body(self, session: Exchange, data: bytes) -> None:
-        if self._state == _CHUNKED:
+    def _content(self, session: Exchange, state: int, data: bytes) -> bytes:
+        """What of `data` is the body's, as the client wants it. What is beyond its end was never asked for."""
+        if state == _LENGTH:
+            beyond = len(data) - self._left
+            if beyond > 0:
+                self._keep = False
+                data = data[: self._left]
+            self._left -= len(data)
+            return data
+        if state == _CHUNKED:
             reader = self._reader
             assert reader is not None
-            try:
-                out = reader.feed(data)
-            except BadMessage:
-                self._fail("target_bad_chunk")
-                return
-            if out:
-                session.response_body(out)
-            if reader.done:
-                if reader.rest:
-                    self._keep = False
-                self._end(session)
-        elif self._state == _UNTIL_CLOSE:
-            session.response_body(data if session.unwraps() else wrap(data))
+            out = reader.feed(data)
+            if reader.rest:
+                self._keep = False
+            return out
+        return data if session.unwraps() or not data else wrap(data)
+
+    def _is_complete(self) -> bool:
+        if self._state == _CHUNKED:
+            assert self._reader is not None
+            return self._reader.done
+        return self._state == _LENGTH and not self._left
+
+    def _body(self, session: Exchange, data: bytes) -> None:
+        try:
+            out = self._content(session, self._state, data)
+        except BadMessage:
+            self._fail("target_bad_chunk")
+            return
+        if out:
+            session.response_body(out)
+        if self._is_complete():
+            self._end(session)
 
     def _end(self, session: Exchange) -> None:
         if self.session is not session:

@@ -257,6 +257,10 @@ BAD_ANSWERS: dict[str, tuple[bytes, str]] = {
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         "target_bad_upgrade",
     ),
+    "a bad chunk that comes with the head": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nxx\r\n",
+        "target_bad_chunk",
+    ),
     "a head without end": (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70000, "target_head_too_long"),
     "1xx without end": (b"HTTP/1.1 102 Processing\r\n\r\n" * 40, "target_too_many_interim"),
 }
@@ -274,7 +278,9 @@ def test_answer_that_is_none(name: str) -> None:
 TRUNCATED: dict[str, bytes] = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\npart",
-    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nxx\r\n",
+    "a bad chunk, later": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n61a80\r\n"
+    + b"part" * 100_000
+    + b"\r\nxx\r\n",
 }
 
 
@@ -283,7 +289,7 @@ def test_answer_cut_short_is_seen_to_be_cut(name: str) -> None:
     """S11: what came is relayed, nothing is made up, and the connection ends without the body's end."""
     answer, reason, _ = answered(TRUNCATED[name], GH + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"part" in answer or name == "bad chunk"  # found out before anything of it went on
+    assert b"part" in answer
     assert not answer.endswith(b"0\r\n\r\n")
     assert reason in ("target_closed", "target_bad_chunk")
 
