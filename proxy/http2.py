@@ -6,19 +6,70 @@ and HTTP/1 cannot say is refused here, before it could become a second message o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .hpack import Field, encode
 from .http1 import CHUNKED, ResponseHead, parse_unusual_request_line, request_line
+from .http2_codes import DATA, END_HEADERS, END_STREAM, HEADERS
 from .http_fields import BadMessage
-from .specs import ListenerLimits
 
-Headers = list[tuple[bytes, bytes]]
+Headers = list[Field]
 
-# RFC 9113 8.2.2: fields of a connection, which HTTP/2 has none of. The library refuses most; we refuse all.
+# RFC 9113 8.2.2: fields of a connection, which HTTP/2 has none of.
 _CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 MAX_REMEMBERED = 2048
-DEFAULT_LIMITS = ListenerLimits()
+
+# RFC 9113 8.2.1, no more and no less: what HTTP/1 refuses besides is answered with a status.
+_name = re.compile(rb":?[!-9;-@\[-~]++").fullmatch
+_value = re.compile(rb"(?![ \t])[^\0\r\n]*+(?<![ \t])").fullmatch
+_REQUEST_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))  # 8.3.1, RFC 8441 4
+
+
+class Malformed(Exception):
+    """A field section that RFC 9113 8 does not know. It ends the connection, for who wrote it meant to be misread."""
+
+
+def check_fields(fields: Iterable[Field], *, trailers: bool = False) -> None:
+    """What makes a request or its trailers malformed (RFC 9113 8.1.1, 8.2 and 8.3). Raises Malformed."""
+    pseudo: dict[bytes, bytes] = {}
+    host: bytes | None = None
+    length: bytes | None = None
+    regular = trailers  # which have no pseudo-header fields
+    for name, value in fields:
+        if _name(name) is None or _value(value) is None:
+            raise Malformed
+        if name[:1] == b":":
+            if regular or name in pseudo or name not in _REQUEST_FIELDS:
+                raise Malformed
+            pseudo[name] = value
+            continue
+        regular = True
+        if name in _CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
+            raise Malformed
+        if name == b"content-length":
+            digits = value.lstrip(b"0")
+            if not value.isdigit() or (length is not None and digits != length):
+                raise Malformed
+            length = digits
+        elif name == b"host":
+            if host is not None:
+                raise Malformed
+            host = value
+    if trailers:
+        return
+    method, authority = pseudo.get(b":method"), pseudo.get(b":authority")
+    extended = b":protocol" in pseudo
+    if method is None or (extended and method != b"CONNECT"):
+        raise Malformed
+    if method == b"CONNECT" and not extended:
+        if b":scheme" in pseudo or b":path" in pseudo:
+            raise Malformed
+    elif b":scheme" not in pseudo or not pseudo.get(b":path"):
+        raise Malformed
+    if (host is None and authority is None) or (None not in (host, authority) and host != authority):
+        raise Malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +83,10 @@ class Http2Request:
     trailers: bool
 
 
-def request_of(
-    headers: Iterable[tuple[bytes, bytes]],
-    *,
-    ended: bool,
-    websocket_key: bytes,
-    limits: ListenerLimits = DEFAULT_LIMITS,
-) -> Http2Request:
+def request_of(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, websocket_key: bytes) -> Http2Request:
     """Translate a request's header list. `ended`: no body follows. Raises BadMessage with the status to answer.
+
+    How long lines may be, and how many, depends on the listener, and is looked at when it takes the request.
 
     An extended CONNECT for a WebSocket (RFC 8441) becomes the GET that HTTP/1 upgrades with, under `websocket_key`.
     """
@@ -70,8 +117,6 @@ def request_of(
         else:
             has_length = has_length or name == b"content-length"
             lines.append(name + b": " + value)
-        if len(lines) > limits.fields:
-            raise BadMessage(431, "too_many_fields")
 
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     authority = pseudo.get(b":authority", b"") or host
@@ -86,8 +131,8 @@ def request_of(
         method = b"GET"
         lines += [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: " + websocket_key]
     line = b"%b %b HTTP/1.1\r\n" % (method, path)
-    if len(line) > limits.request_line or request_line(line) is None:
-        understood = parse_unusual_request_line(line, limits.request_line)
+    if request_line(line) is None:
+        understood = parse_unusual_request_line(line, len(line))  # how long it may be depends on the listener
         if understood.authority is not None:  # absolute-form has no place in :path
             raise BadMessage(400, "bad_target")
     if cookies:
@@ -100,20 +145,52 @@ def request_of(
     return Http2Request(method, path, block, websocket, trailers)
 
 
-_answers: dict[bytes, Headers] = {}
+_lines: dict[Field, bytes] = {}  # what an answer says, coded
+_answers: dict[bytes, bytes] = {}
+MAX_LINE = 512  # bytes of a field that is remembered
 
 
-def answer_headers(head: ResponseHead) -> Headers:
-    """The header list of an answer. Remembered by the head's bytes, as the head itself is."""
-    known = _answers.get(head.forward)
+def answer_block(head: ResponseHead) -> bytes:
+    """The header block of an answer. Remembered by the head's bytes, as the head itself is."""
+    known = _answers.get(head.whole)
     if known is None:
+        headers = [(b":status", b"%d" % head.status), *field_list(head.forward.split(b"\r\n")[1:])]
+        if head.length >= 0 and head.status >= 200 and head.status != 204:
+            headers.append((b"content-length", b"%d" % head.length))
         if len(_answers) >= MAX_REMEMBERED:
             _answers.clear()
-        known = _answers[head.forward] = field_list(head.forward.split(b"\r\n")[1:])
-    headers = [(b":status", b"%d" % head.status), *known]
-    if head.length >= 0 and head.status >= 200 and head.status != 204:
-        headers.append((b"content-length", b"%d" % head.length))
-    return headers
+        known = _answers[head.whole] = b"".join([_lines.get(field) or _coded(field) for field in headers])
+    return known
+
+
+_frames: dict[bytes, tuple[bytes, bytes]] = {}
+
+
+def answer_frames(head: ResponseHead) -> tuple[bytes, bytes]:
+    """A whole answer of known length as its frames, as far as they are the same on each stream: the stream's number
+    follows on either piece, and the body on all, if there is one. For a head and a body that fit in one frame each."""
+    known = _frames.get(head.whole)
+    if known is None:
+        block = answer_block(head)
+        if len(_frames) >= MAX_REMEMBERED:
+            _frames.clear()
+        first = (len(block) << 8 | HEADERS).to_bytes(4, "big")
+        if head.length:
+            data = (head.length << 8 | DATA).to_bytes(4, "big") + bytes((END_STREAM,))
+            known = (first + bytes((END_HEADERS,)), block + data)
+        else:
+            known = (first + bytes((END_HEADERS | END_STREAM,)), block)
+        _frames[head.whole] = known
+    return known
+
+
+def _coded(field: Field) -> bytes:
+    coded = encode((field,))
+    if len(coded) <= MAX_LINE:
+        if len(_lines) >= MAX_REMEMBERED:
+            _lines.clear()
+        _lines[field] = coded
+    return coded
 
 
 def field_list(lines: Iterable[bytes]) -> Headers:

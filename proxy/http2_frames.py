@@ -1,4 +1,4 @@
-"""The frame layer of HTTP/2: the library's, but for what a peer that goes away still gets.
+"""The frame layer of HTTP/2 towards targets: the library's, but for what a peer that goes away still gets.
 
 RFC 9113 6.8: GOAWAY ends the making of streams, and those under way go on. The library takes it for the end of the
 connection and throws away what it was about to send, so every request at a target that retires gracefully (gRPC's

@@ -1,8 +1,8 @@
 """One client connection that speaks HTTP/2: streams come and go on it, each one exchange of its own.
 
-The `h2` library keeps the protocol's state; here its events become exchanges, and the exchanges' answers its frames.
-Frames are written once per turn of the loop. What a client could make grow has a bound: streams, header lists, and
-the frames that cost us more than they cost to send.
+`Wire` keeps the protocol's state; here its calls become exchanges, and what the exchanges have it write goes out once
+per turn of the loop. What a client could make grow has a bound: streams, header lists, and the frames that cost us
+more than they cost to send.
 """
 
 from __future__ import annotations
@@ -10,36 +10,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import h2.config
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
-from hyperframe.frame import GoAwayFrame
-
-from .http2 import request_of
-from .http2_frames import Frames
+from .http2_codes import ENHANCE_YOUR_CALM, NO_ERROR, REFUSED_STREAM
 from .http2_stream import Http2Stream
+from .http2_wire import Fault, Wire
 from .http_fields import BadMessage
 from .records import NO_TLS, tls_facts
 
 if TYPE_CHECKING:
+    from .http2_blocks import Reading
     from .listener import Listener
     from .specs import ListenerLimits
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 BUDGET_PERIOD = 60.0  # seconds; more resets or control frames in one than the limits say ends the connection
 
-_CONFIG = h2.config.H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    # What we send was parsed strictly before; checking it again costs as much as sending it.
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
+
+def _websocket_key() -> bytes:
+    return base64.b64encode(secrets.token_bytes(16))
 
 
 class Http2Session(asyncio.Protocol):
@@ -52,7 +40,6 @@ class Http2Session(asyncio.Protocol):
         "_resets",
         "connection_id",
         "deadline",
-        "frames",
         "full",
         "going",
         "listener",
@@ -64,13 +51,22 @@ class Http2Session(asyncio.Protocol):
         "tls",
         "tracer",
         "transport",
+        "wire",
     )
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.transport: asyncio.Transport | None = None
-        self.frames = Frames(_CONFIG)
-        self.streams: dict[int, Http2Stream] = {}
+        limits = listener.limits
+        self.wire = Wire(
+            self,
+            max_streams=limits.http2_max_streams,
+            stream_window=limits.http2_stream_window,
+            connection_window=limits.http2_connection_window,
+            max_list=limits.head,
+            websocket_key=_websocket_key,
+        )
+        self.streams: dict[int, Http2Stream] = self.wire.streams  # type: ignore[assignment]  # the wire knows less
         self.peer: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
         self.tls = NO_TLS
@@ -106,18 +102,7 @@ class Http2Session(asyncio.Protocol):
         if limits.max_age:
             self.retire_at = listener.clock.now + limits.max_age * (0.9 + 0.2 * listener.rng.random())
         listener.connections.add(self)
-        codes = h2.settings.SettingCodes
-        # The library keeps to new values once the client has acknowledged them: before that it cannot know them.
-        self.frames.initiate_connection()
-        self.frames.update_settings(
-            {
-                codes.MAX_CONCURRENT_STREAMS: limits.http2_max_streams,
-                codes.INITIAL_WINDOW_SIZE: limits.http2_stream_window,
-                codes.MAX_HEADER_LIST_SIZE: limits.head,
-                codes.ENABLE_CONNECT_PROTOCOL: 1,
-            }
-        )
-        self.frames.increment_flow_control_window(limits.http2_connection_window - 65535)
+        self.wire.say_settings()
         self.flush()
 
     @property
@@ -129,53 +114,38 @@ class Http2Session(asyncio.Protocol):
         if self._ended:
             return
         try:
-            events = self.frames.receive_data(data)
-        except h2.exceptions.ProtocolError:
+            self.wire.receive(data)
+        except Fault as fault:
             self.listener.refuse(self.peer, "bad_http2")
+            self.wire.goaway(fault.code)
             self._end()
             return
-        for event in events:
-            if self._ended:
-                return
-            self._handle(event)
-        self.flush_soon()
+        if self.wire.out:
+            self.flush_soon()
 
-    def _handle(self, event: h2.events.Event) -> None:
-        stream = self.streams.get(getattr(event, "stream_id", 0) or 0)
-        match event:
-            case h2.events.RequestReceived():
-                self._begin(event)
-            case h2.events.DataReceived():
-                if not event.data and event.stream_ended is None:
-                    self._spend(control_frames=1)  # CVE-2019-9518
-                if stream is not None:
-                    stream.received_data(event.data or b"", event.flow_controlled_length or 0)
-                elif event.flow_controlled_length:
-                    self.frames.acknowledge_received_data(event.flow_controlled_length, event.stream_id or 0)
-            case h2.events.StreamEnded():
-                if stream is not None:
-                    stream.received_end()
-            case h2.events.StreamReset():
-                self._spend(resets=1)
-                if stream is not None:
-                    stream.client_left()
-            case h2.events.WindowUpdated():
-                for each in (stream,) if stream is not None else tuple(self.streams.values()):
-                    each.pump()
-            case h2.events.RemoteSettingsChanged():
-                self._spend(control_frames=1)
-                for each in tuple(self.streams.values()):
-                    each.pump()  # a larger initial window frees what waited
-            case h2.events.PingReceived() | h2.events.PriorityUpdated():
-                self._spend(control_frames=1)
-            case h2.events.ConnectionTerminated():
-                self.going = True
-                if not self.streams and self.transport is not None:
-                    self.transport.close()
-            case _:
-                pass  # acknowledgements, trailers of requests (which end with StreamEnded), unknown frames
+    # -- for the wire -------------------------------------------------------------------------------------------------
 
-    def _spend(self, *, resets: int = 0, control_frames: int = 0) -> None:
+    def begin(self, number: int, reading: Reading, uri: bytes, *, ended: bool) -> None:
+        if self.going:
+            self.wire.reset(number, REFUSED_STREAM)  # RFC 9113 8.7: it may be sent again
+            return
+        stream = self.streams[number] = Http2Stream(self, number, ended=ended)
+        self.deadline = 0.0  # swept every second: the streams have deadlines of their own
+        if reading.request is None:
+            assert reading.refusal is not None
+            stream.refuse(reading.refusal)
+            return
+        try:
+            stream.begin(reading.request, uri)
+        except BadMessage as bad:
+            stream.refuse(bad)
+
+    def client_goes(self) -> None:
+        self.going = True
+        if not self.streams and self.transport is not None:
+            self.transport.close()
+
+    def spend(self, *, resets: int = 0, control_frames: int = 0) -> None:
         now = self.listener.clock.now
         if now - self._period > BUDGET_PERIOD:
             self._period = now
@@ -187,41 +157,16 @@ class Http2Session(asyncio.Protocol):
             self._resets > limits.http2_max_resets or self._control_frames > limits.http2_max_control_frames
         ):
             self.listener.refuse(self.peer, "http2_flood")
-            if not self.going:
-                self._say_goaway(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+            self.wire.goaway(ENHANCE_YOUR_CALM)
             self._end()
-
-    def _begin(self, event: h2.events.RequestReceived) -> None:
-        number = event.stream_id or 0
-        if self.going:
-            self._reset(number, h2.errors.ErrorCodes.REFUSED_STREAM)  # RFC 9113 8.7: it may be sent again
-            return
-        stream = self.streams[number] = Http2Stream(self, number)
-        self.deadline = 0.0  # swept every second: the streams have deadlines of their own
-        try:
-            request = request_of(
-                event.headers or (),
-                ended=event.stream_ended is not None,
-                limits=self.listener.limits,
-                websocket_key=base64.b64encode(secrets.token_bytes(16)),
-            )
-            stream.begin(request, ended=event.stream_ended is not None)
-        except BadMessage as bad:
-            stream.refuse(bad)
 
     # -- for streams --------------------------------------------------------------------------------------------------
 
-    def reset(self, number: int, code: h2.errors.ErrorCodes) -> None:
-        """End a stream from our side; it counts as the client's where the client could bring it about."""
-        self._reset(number, code)
-        self._spend(resets=1)
-
-    def _reset(self, number: int, code: h2.errors.ErrorCodes) -> None:
-        try:
-            self.frames.reset_stream(number, code)
-        except h2.exceptions.ProtocolError:  # it is closed already
-            return
+    def reset(self, number: int, code: int) -> None:
+        """End a stream from our side; it counts as the client's, who could bring it about (CVE-2025-8671)."""
+        self.wire.reset(number, code)
         self.flush_soon()
+        self.spend(resets=1)
 
     def forget(self, number: int) -> None:
         self.streams.pop(number, None)
@@ -246,22 +191,19 @@ class Http2Session(asyncio.Protocol):
         for stream in pumping:
             stream.pump()
         self._flushing = False
-        transport = self.transport
-        if transport is not None and not transport.is_closing() and not self._ended:
-            data: Any = self.frames.data_to_send()
-            if data:
-                self.listener.counters.bytes_out += len(data)
-                transport.write(data)
+        out, transport = self.wire.out, self.transport
+        if out and transport is not None and not transport.is_closing() and not self._ended:
+            data = b"".join(out)
+            self.listener.counters.bytes_out += len(data)
+            transport.write(data)
+        out.clear()
 
     # -- the connection's end -----------------------------------------------------------------------------------------
 
-    def _say_goaway(self, code: h2.errors.ErrorCodes = h2.errors.ErrorCodes.NO_ERROR) -> None:
-        """The library's own `close_connection` would end the streams that are under way."""
+    def _say_goaway(self) -> None:
         self.going = True
+        self.wire.goaway(NO_ERROR)
         self.flush()
-        if self.transport is not None and not self.transport.is_closing():
-            last = max(self.streams, default=self.frames.highest_inbound_stream_id)
-            self.transport.write(GoAwayFrame(0, last_stream_id=last, error_code=int(code)).serialize())
 
     def _end(self) -> None:
         """Write what is owed (a GOAWAY among it) and close, but read on for a moment: a reset could eat the GOAWAY."""
@@ -269,7 +211,7 @@ class Http2Session(asyncio.Protocol):
             return
         self.going = True
         self.flush()
-        self._ended = True
+        self._ended = self.wire.over = True
         for stream in tuple(self.streams.values()):
             stream.client_left()
         transport = self.transport

@@ -9,14 +9,14 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import h2.errors
-import h2.exceptions
-
+from . import hpack
 from .chunked import LAST_CHUNK, wrap
 from .edits import RewriteError
 from .exchange import Exchange
 from .http1 import CHUNKED, ResponseHead, body_length, parse_response
-from .http2 import Headers, Http2Request, answer_headers
+from .http2 import Headers, Http2Request, answer_block, answer_frames, field_list
+from .http2_codes import INTERNAL_ERROR, NO_ERROR
+from .http2_tunnel import open_tunnel
 from .http_fields import BadMessage
 from .relay import Relay
 from .upstream import Upstream
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # Bytes of an answer held for a client whose window is closed; beyond the listener's `buffer` its target is not read
 # from until there are no more than this.
 HOLD_LOW = 16 * 1024
-
-_CODES = h2.errors.ErrorCodes
+QUICK = 16_000  # bytes of an answer that takes the short way: its head and its body fit in a frame each
+REQUEST_LINE = len("  HTTP/1.1\r\n")  # what a request line has beside method and target
 
 
 class Http2Stream(Exchange):
@@ -37,22 +37,26 @@ class Http2Stream(Exchange):
         "_ahead",
         "_body",
         "_closed",
-        "_ended",
         "_last",
-        "_length",
         "_lingered",
-        "_relay",
         "_trailers",
         "_unacknowledged",
+        "arrived",
+        "credit",
+        "ended",
         "held",
+        "length",
         "number",
+        "relay",
         "session",
+        "unsaid",
         "websocket",
+        "window",
     )
 
     version = b"HTTP/2.0"
 
-    def __init__(self, session: Http2Session, number: int) -> None:
+    def __init__(self, session: Http2Session, number: int, *, ended: bool) -> None:
         super().__init__(session.listener)
         self.session = session
         self.number = number
@@ -62,40 +66,48 @@ class Http2Stream(Exchange):
         self.connection_id = session.connection_id
         self.deadline = session.listener.clock.now + session.listener.limits.idle_timeout
         self.websocket = False
+        # What the wire keeps on it: see `http2_wire.Stream`.
+        self.window = session.wire.initial_window
+        self.credit = session.wire.first_credit
+        self.unsaid = self.arrived = 0
+        self.length = CHUNKED
+        self.ended = ended
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
         self._unacknowledged = 0
         self._ahead: list[bytes] = []  # of the request's body, until there is a target
-        self._ended = False  # the request's body is complete
-        self._length = 0  # of the request's body, CHUNKED when unknown
         self._body = bytearray()  # of the answer, waiting for the client's window
         self._last = False  # nothing more will be added to it
         self._trailers: Headers | None = None
         self._closed = False
         self._lingered = 0  # bytes of the request's body since then
-        self._relay: Relay | None = None
+        self.relay: Relay | None = None
 
     def unwraps(self) -> bool:
         return True
 
     # -- the request --------------------------------------------------------------------------------------------------
 
-    def begin(self, request: Http2Request, *, ended: bool) -> None:
+    def begin(self, request: Http2Request, uri: bytes) -> None:
         """Raises BadMessage, before anything was sent, when the request is to be refused."""
         listener = self.listener
-        self.method, self.uri = request.method, request.uri
+        self.method, self.uri = request.method, uri
         self._count()
+        if len(uri) + len(request.method) > listener.max_request_line - REQUEST_LINE:
+            raise BadMessage(414, "request_line_too_long")
         head = self.head = listener.heads.get(request.block) or listener.memo.learn_request(request.block, http10=False)
         guard = self.tls.guard
         if guard is not None and head.host not in guard.allowed:
             self._check_host(guard, head)
-        if head.length > 0 and (ended or request.websocket):
+        if head.length > 0 and (self.ended or request.websocket):
             # RFC 9113 8.1.1. HTTP/1 would wait for that many bytes and find them in the next client's request.
             raise BadMessage(400, "bad_content_length")
-        self.websocket = request.websocket
         self.trailers_wanted = request.trailers
-        self._ended = ended
-        self._length = head.length
-        self.sending = not ended and not request.websocket
+        if request.websocket:
+            self.websocket = True
+        else:
+            self.length = head.length
+            self.sending = not self.ended
+            self.simple = self.method != b"HEAD"
         forward, tail, tracer = head.forward, self.session.tail, self.session.tracer
         if tracer is not None:
             forward, self.request_id, named = tracer.stamp(head)
@@ -112,7 +124,6 @@ class Http2Stream(Exchange):
             return
         if route.body_limit and head.length > route.body_limit:
             raise BadMessage(413, "body_too_large")
-        uri = self.uri
         if route.edits is not None:
             try:
                 uri, forward = route.edits.request(uri, forward)
@@ -161,8 +172,8 @@ class Http2Stream(Exchange):
             self._fail(413, "body_too_large")
             return
         self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
-        if self._relay is not None:
-            self._relay.client.data_received(data)
+        if self.relay is not None:
+            self.relay.client.data_received(data)
         elif self.upstream is not None:
             self._send(self.upstream, data)
         elif self._connecting is not None or self.websocket:
@@ -173,19 +184,19 @@ class Http2Stream(Exchange):
 
     def _send(self, upstream: Upstream, data: bytes) -> None:
         if data and self.sending:
-            out = wrap(data) if self._length == CHUNKED else data
+            out = wrap(data) if self.length == CHUNKED else data
             upstream.transport.write(out)
             upstream.target.counters.bytes_out += len(out)
 
     def received_end(self) -> None:
-        self._ended = True
-        if self.sending and self.received < self._length:
-            # The library compares the two only where a DATA frame ends the stream, and trailers may end it too.
+        self.ended = True
+        if self.sending and self.received < self.length:
+            # Trailers ended it; the wire compares the two where DATA does.
             self._give_up()
             self._fail(400, "bad_content_length")
             return
-        if self._relay is not None:
-            self._relay.client.connection_lost(None)  # a WebSocket has no half-close
+        if self.relay is not None:
+            self.relay.client.connection_lost(None)  # a WebSocket has no half-close
         elif self.upstream is not None:
             self._send_end(self.upstream)
         self._forget_if_over()
@@ -193,7 +204,7 @@ class Http2Stream(Exchange):
     def _send_end(self, upstream: Upstream) -> None:
         if self.sending:
             self.sending = False
-            if self._length == CHUNKED:
+            if self.length == CHUNKED:
                 upstream.transport.write(LAST_CHUNK)
 
     def _send_ahead(self, upstream: Upstream) -> None:
@@ -201,7 +212,7 @@ class Http2Stream(Exchange):
         if not self.websocket:
             for data in ahead:
                 self._send(upstream, data)
-            if self._ended:
+            if self.ended:
                 self._send_end(upstream)
         else:
             self._ahead = ahead
@@ -209,13 +220,48 @@ class Http2Stream(Exchange):
     def _acknowledge(self) -> None:
         if self._unacknowledged:
             size, self._unacknowledged = self._unacknowledged, 0
-            try:
-                self.session.frames.acknowledge_received_data(size, self.number)
-            except h2.exceptions.StreamClosedError:
-                return
+            self.session.wire.acknowledge(self, size)
             self.session.flush_soon()
 
     # -- the answer (called by the upstream) --------------------------------------------------------------------------
+
+    def response_whole(self, head: ResponseHead, data: bytes) -> None:
+        """The usual answer: two frames, and the stream is over."""
+        session = self.session
+        wire = session.wire
+        length = head.length
+        self.upstream = None
+        if (
+            len(data) > QUICK
+            or length > self.window
+            or length > wire.window
+            or session.full
+            or wire.prelude
+            or not self.ended
+            or self.route.edits is not None  # type: ignore[union-attr]  # there is no answer without a route
+        ):
+            self.response_begins(head)
+            if length:
+                self.response_body(data[len(head.whole) :])
+            self.response_ends()
+            return
+        self._closed = True
+        first, second = answer_frames(head)
+        number = self.number.to_bytes(4, "big")
+        if length:
+            wire.out += (first, number, second, number, data[len(head.whole) :])
+            wire.window -= length
+            self.sent = length
+        else:
+            wire.out += (first, number, second)
+        status = self.status = self.target_status = head.status
+        self.target_time = perf_counter() - self._started - self.request_time
+        target = self.target
+        assert target is not None
+        target.counters.responses[status // 100] += 1
+        self._settle()
+        session.flush_soon()
+        session.forget(self.number)
 
     def response_begins(self, head: ResponseHead, first: bytes = b"") -> None:
         if self.route is not None and self.route.edits is not None:
@@ -227,17 +273,17 @@ class Http2Stream(Exchange):
         if self.target is not None:
             self.target.counters.responses[head.status // 100] += 1
         self._last = body_length(head, self.method) == 0
-        self._send_headers([*answer_headers(head), *self._cookie_headers(head)], end=self._last)
+        self._send_head(answer_block(head) + self._cookie_block(head), end=self._last)
 
-    def _cookie_headers(self, head: ResponseHead) -> Headers:
-        lines = self._cookies(head).split(b"\r\n")[:-1]
-        return [(b"set-cookie", line.partition(b": ")[2]) for line in lines]
+    def _cookie_block(self, head: ResponseHead) -> bytes:
+        cookies = self._cookies(head)
+        return hpack.encode(field_list(cookies.split(b"\r\n"))) if cookies else b""
 
     def response_interim(self, head: ResponseHead) -> None:
         request = self.head
         assert request is not None
         if head.status != 100 or request.expect_continue:
-            self._send_headers(answer_headers(head), end=False)
+            self._send_head(answer_block(head), end=False)
 
     def response_body(self, data: bytes) -> None:
         self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
@@ -277,9 +323,9 @@ class Http2Stream(Exchange):
         self.status = self.target_status = 101
         if self.route is not None and self.route.edits is not None:
             head = self.route.edits.response(head)
-        fields = [pair for pair in answer_headers(head)[1:] if pair[0] != b"sec-websocket-accept"]
+        fields = [field for field in field_list(head.forward.split(b"\r\n")[1:]) if field[0] != b"sec-websocket-accept"]
         self._end_repeats()
-        self._send_headers([(b":status", b"200"), *fields, *self._cookie_headers(head)], end=False)
+        self._send_head(hpack.encode([(b":status", b"200"), *fields]) + self._cookie_block(head), end=False)
         target = upstream.target
 
         def ended(relay: Relay) -> None:
@@ -291,13 +337,7 @@ class Http2Stream(Exchange):
             self._last = True
             self.pump()
 
-        limits = self.listener.limits
-        relay = self._relay = Relay(
-            self.listener.clock, limits.tunnel_timeout, ended, half_close=False, buffer=limits.buffer
-        )
-        relay.client.transport = _StreamTransport(self)  # type: ignore[assignment]  # as much of one as a relay uses
-        relay.target_end.transport = upstream.transport
-        upstream.become_tunnel(relay)
+        relay = self.relay = open_tunnel(self, upstream, ended)
         if rest:
             relay.target_end.data_received(rest)
         ahead, self._ahead = self._ahead, []
@@ -309,57 +349,47 @@ class Http2Stream(Exchange):
         self.sent += len(data)
         self._body += data
         self.pump()
-        if len(self._body) > self.listener.limits.buffer and self._relay is not None:
-            self._relay.client.pause_writing()
+        if len(self._body) > self.listener.limits.buffer and self.relay is not None:
+            self.relay.client.pause_writing()
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _send_headers(self, headers: Headers, *, end: bool) -> None:
+    def _send_head(self, block: bytes, *, end: bool) -> None:
         if self._closed:
             return
-        try:
-            self.session.frames.send_headers(self.number, headers, end_stream=end)
-        except h2.exceptions.ProtocolError:  # the client reset it in the same turn
-            self.client_left()
-            return
+        self.session.wire.head(self.number, block, end=end)
         self.session.flush_soon()
         if end:
             self._close()
 
     def pump(self) -> None:
         """Send what the windows take."""
-        frames, session = self.session.frames, self.session
+        session, body = self.session, self._body
+        wire = session.wire
         if self._closed or not self._began:
             return
-        body = self._body
-        try:
-            while body and not session.full:
-                room = min(frames.local_flow_control_window(self.number), frames.max_outbound_frame_size, len(body))
-                if room <= 0:
-                    break
-                done = self._last and room == len(body) and self._trailers is None
-                frames.send_data(self.number, bytes(body[:room]), end_stream=done)
-                del body[:room]
-                session.flush_soon()
-                if done:
-                    self._close()
-                    return
-            if self._last and not body:
-                if self._trailers is not None:
-                    frames.send_headers(self.number, self._trailers, end_stream=True)
-                else:
-                    frames.send_data(self.number, b"", end_stream=True)
-                session.flush_soon()
+        room = min(self.window, wire.window, len(body))
+        if room > 0 and not session.full:
+            done = self._last and room == len(body) and self._trailers is None
+            wire.data(self, bytes(memoryview(body)[:room]), end=done)
+            del body[:room]
+            session.flush_soon()
+            if done:
                 self._close()
                 return
-        except h2.exceptions.ProtocolError:
-            self.client_left()
+        if self._last and not body:
+            if self._trailers is not None:
+                wire.head(self.number, hpack.encode(self._trailers), end=True)
+            else:
+                wire.data(self, b"", end=True)
+            session.flush_soon()
+            self._close()
             return
         if len(body) <= HOLD_LOW:
             if self.upstream is not None:
                 self.upstream.transport.resume_reading()
-            elif self._relay is not None:
-                self._relay.client.resume_writing()
+            elif self.relay is not None:
+                self.relay.client.resume_writing()
 
     def _close(self) -> None:
         """Our side has said all. What still comes of the request is taken and thrown away for a moment: a reset could
@@ -367,15 +397,15 @@ class Http2Stream(Exchange):
         if self._closed:
             return
         self._closed = True
-        if self._relay is not None:
-            self._relay.abort("client_closed")
-        if not self._ended:
+        if self.relay is not None:
+            self.relay.abort("client_closed")
+        if not self.ended:
             self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
             self._acknowledge()
         self._forget_if_over()
 
     def _forget_if_over(self) -> None:
-        if self._closed and self._ended and self.upstream is None:
+        if self._closed and self.ended and self.upstream is None:
             self.session.forget(self.number)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -385,12 +415,12 @@ class Http2Stream(Exchange):
         self.status = status
         self._began = True
         raw, _, body = response.partition(b"\r\n\r\n")
-        headers = answer_headers(parse_response(raw + b"\r\n\r\n"))
+        block = answer_block(parse_response(raw + b"\r\n\r\n"))
         self.sent += len(body)
         self._settle()
         self._last = True
         self._body += body
-        self._send_headers(headers, end=not body)
+        self._send_head(block, end=not body)
         self.pump()
 
     def _fail(self, status: int, reason: str) -> None:
@@ -410,15 +440,15 @@ class Http2Stream(Exchange):
         if not self._finished:
             self._settle()
         if not self._closed:
-            self._closed = self._ended = True
-            self.session.reset(self.number, _CODES.INTERNAL_ERROR)
+            self._closed = self.ended = True
+            self.session.reset(self.number, INTERNAL_ERROR)
             self.session.forget(self.number)
 
     def client_left(self) -> None:
         """The client reset the stream, or its connection ended."""
-        self._closed = self._ended = True
-        if self._relay is not None:
-            self._relay.abort("client_closed")
+        self._closed = self.ended = True
+        if self.relay is not None:
+            self.relay.abort("client_closed")
         if not self._finished:
             self.reason = self.reason or "client_closed"
             self.status = self.status or 460
@@ -427,7 +457,7 @@ class Http2Stream(Exchange):
         self.session.forget(self.number)
 
     def review(self, limits: ListenerLimits, elapsed: float) -> None:
-        if self._finished or self._relay is not None:
+        if self._finished or self.relay is not None:
             return
         # A gRPC client may speak when it likes, which is not the way to starve a target that expects it.
         converses = self.trailers_wanted and self.group is not None and self.group.spec.protocol_version != "HTTP1"
@@ -435,13 +465,13 @@ class Http2Stream(Exchange):
 
     def overdue(self) -> None:
         if self._closed:
-            self._ended = True
-            self.session.reset(self.number, _CODES.NO_ERROR)
+            self.ended = True
+            self.session.reset(self.number, NO_ERROR)
             self.session.forget(self.number)
             return
-        if self._relay is not None:
-            if self._relay.deadline <= self.listener.clock.now:
-                self._relay.expire()
+        if self.relay is not None:
+            if self.relay.deadline <= self.listener.clock.now:
+                self.relay.expire()
             return
         self._time_out(held_back=bool(self.held), stalled=bool(self._body))
 
@@ -463,35 +493,3 @@ class Http2Stream(Exchange):
 
     def __repr__(self) -> str:
         return f"<Http2Stream {self.number} {self.method.decode('latin-1')} -> {self.target!r}>"
-
-
-class _StreamTransport:
-    """What a relay needs of a transport, over a stream."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: Http2Stream) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes) -> None:
-        self._stream.write_tunnelled(data)
-
-    def pause_reading(self) -> None:
-        self._stream.hold_client()
-
-    def resume_reading(self) -> None:
-        self._stream.release_client()
-
-    def is_closing(self) -> bool:
-        return False
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """The relay is done with this side: the other is gone already."""
-        stream = self._stream
-        if stream._relay is not None:
-            stream._relay.client.connection_lost(None)
-
-    abort = close

@@ -25,7 +25,8 @@ from .http1 import (
     replace_host,
     request_line,
 )
-from .http2_session import PREFACE, Http2Session
+from .http2_codes import PREFACE
+from .http2_session import Http2Session
 from .http_body import HttpBody
 from .http_client import UPSTREAM_FULL
 from .http_fields import BadMessage

@@ -208,6 +208,7 @@ class Upstream(asyncio.Protocol):
         if session.sending:
             self.let_go()  # RFC 9112 9.3: the rest of the body has no reader, so the connection ends
         elif self._keep:
+            self.transport.resume_reading()  # a slow client may have stopped it, and the next one is not to wait
             self.release(None)
         else:
             self.session = None

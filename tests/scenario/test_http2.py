@@ -101,6 +101,22 @@ def test_a_client_that_opens_no_window_holds_the_target_back() -> None:
     run(main())
 
 
+def test_a_connection_that_a_slow_client_had_stopped_is_read_from_for_the_next() -> None:
+    """The last piece of an answer may be what its client's window has no room for."""
+
+    async def sized(exchange: Exchange) -> None:
+        exchange.writer.write(response(bytes(int(exchange.request.line.split(b" ")[1][1:]))))
+
+    async def main() -> None:
+        async with Origin(sized) as origin, balancing(origin.port) as lb, Client(lb.port) as client:
+            for size in range(132_000, 150_000, 3_000):  # a window and what is held for a client, and little more
+                async with asyncio.timeout(5):
+                    assert len((await client.ask(headers(path=b"/%d" % size))).body) == size
+            assert lb.group().targets[0].counters.connects == 1
+
+    run(main())
+
+
 REFUSED: dict[str, tuple[Headers, bytes | None]] = {
     "H01 line end in a value": (headers((b"x", b"a\r\nHost: evil")), None),
     "H01 NUL in a value": (headers((b"x", b"a\x00b")), None),
