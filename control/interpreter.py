@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Seconds that another thread may keep the interpreter while the loop waits for it. CPython's 5 ms would be seen in the
 # latency of every request while a reload reads a large file or a scrape is written out.
@@ -38,6 +40,20 @@ def hush_bad_server_names() -> None:
         print_it(unraisable)
 
     sys.unraisablehook = hook
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """While a configuration is read: it makes objects by the million and hardly any cycles, and to look for those takes
+    as long as all the rest (2.8 s in place of 1.1 s for 10,000 rules), with the loop standing still."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        # What was made joins the oldest generation unseen. Else the next collection would look at all of it at once.
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
 
 
 def spare_the_collector() -> None:

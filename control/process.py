@@ -19,7 +19,13 @@ import uvloop
 
 from .config import load
 from .exits import host_port
-from .interpreter import hush_bad_server_names, poll_without_io_uring, spare_the_collector, switch_threads_fast
+from .interpreter import (
+    collector_at_rest,
+    hush_bad_server_names,
+    poll_without_io_uring,
+    spare_the_collector,
+    switch_threads_fast,
+)
 from .processors import worker_count
 from .reload import Reloader
 from .runtime import Runtime
@@ -51,18 +57,19 @@ def run_to_the_end(serving: Coroutine[None, None, None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
+    poll_without_io_uring()
     uvloop.run(deaf_in_the_end())
 
 
 async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime], None] | None = None) -> None:
     """The same on a running loop. `announce` is called once, when everything listens; else the log says where."""
     loop = asyncio.get_running_loop()
-    loaded = load(path, now=time.time(), materialize=True)
+    with collector_at_rest():
+        loaded = load(path, now=time.time(), materialize=True)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     _raise_descriptor_limit()
     switch_threads_fast()
-    poll_without_io_uring()
     hush_bad_server_names()
 
     runtime = Runtime(workers=worker_count(loaded.settings.workers))

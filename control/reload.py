@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .config import ConfigurationError, Loaded, UnreadableError, differences, load
 from .exits import CannotApply
+from .interpreter import collector_at_rest
 from .runtime import Outcome, ReloadResult, Runtime
 
 log = logging.getLogger("penstock.reload")
@@ -102,7 +103,8 @@ class Reloader:
     async def _attempt(self) -> tuple[Outcome, tuple[str, ...]]:
         try:
             # In a thread: a file of thousands of targets takes a while to check, and traffic must not wait for it.
-            loaded = await asyncio.to_thread(load, self._path, now=time.time(), materialize=True)
+            with collector_at_rest():
+                loaded = await asyncio.to_thread(load, self._path, now=time.time(), materialize=True)
             for warning in loaded.warnings:
                 log.warning("%s", warning)
             changed = loaded.settings != self._loaded.settings

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .server_names import HostGuard
     from .specs import ListenerLimits
     from .targets import Observer, Target, TargetGroup
+    from .usual_lines import Place
 
 # What cannot be sent again goes out on a kept connection only if that was in use within the last second: targets that
 # close first do so after two seconds (gunicorn) or five (uvicorn, Node), whatever they say of it.
@@ -71,6 +72,7 @@ class Exchange(ClientSide):
         "method",
         "peer",
         "persist",
+        "place",
         "reason",
         "received",
         "request_id",
@@ -97,6 +99,7 @@ class Exchange(ClientSide):
         self.local: tuple[str, int] = ("", 0)
         self.tls = NO_TLS
         self.connection_id = ""  # while there is an access log and a tracer
+        self.place: Place | None = None  # what all lines of the access log say of the client's connection
         self.deadline = 0.0
         self.persist = True  # another request may follow on the client's connection
         self.head: RequestHead | None = None

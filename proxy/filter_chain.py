@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from .specs import FilterSpec, ListenerSpec, RuleSpec
 
 if TYPE_CHECKING:
-    from .access_log import AccessRecord
     from .counters import ListenerCounters
     from .filter_pool import LiveFilter
+    from .log_lines import AccessRecord
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from .filter_chain import Chain, FilterFailed
 from .filters import Request, Response, TargetResponse
 
 if TYPE_CHECKING:
-    from .access_log import AccessRecord
     from .exchange import Exchange
     from .http1 import ResponseHead
     from .listener import Listener
+    from .log_lines import AccessRecord
     from .plan import Route
     from .targets import Target, TargetGroup
 

@@ -107,7 +107,17 @@ class RequestHead:
     name the request already.
     """
 
-    __slots__ = ("_block", "expect_continue", "forward", "host", "length", "persist", "traces", "websocket")
+    __slots__ = (
+        "_block",
+        "_user_agent",
+        "expect_continue",
+        "forward",
+        "host",
+        "length",
+        "persist",
+        "traces",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -121,6 +131,7 @@ class RequestHead:
         traces: Sequence[Line] = (),
     ) -> None:
         self._block = block
+        self._user_agent: bytes | None = None  # looked for when it is first asked for
         self.forward = forward
         self.host = host
         self.length = length
@@ -140,7 +151,12 @@ class RequestHead:
 
     @property
     def user_agent(self) -> bytes:
-        return next(iter(self.values(b"user-agent")), b"")
+        if self._user_agent is None:
+            block = b"\n" + self._block  # field lines as they came, checked: no line is folded, or has a bare CR or LF
+            at = block.lower().find(b"\nuser-agent:")
+            end = block.find(b"\r", at)
+            self._user_agent = b"" if at < 0 else block[at + len("\nuser-agent:") : end].strip(b" \t")
+        return self._user_agent
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from .plan import Plan
 from .proxy_protocol import BadProxyHeader
 from .rate_limit import RateLimits
 from .recent import Recent
-from .records import connection_record, denial_record, refusal_record, request_record
+from .records import connection_record, denial_record, refusal_record, request_record, usual_record
 from .relay import RelayEnd
 from .sharing import Sharing
 from .sources import Sources
@@ -50,6 +50,7 @@ from .upstream import MEMO
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .log_lines import Format
     from .proxy_protocol import Endpoint
     from .tls import ServerContext
 
@@ -105,6 +106,7 @@ class Listener:
         "secure",
         "spec",
         "tracer",
+        "usual_format",
     )
 
     def __init__(self, spec: ListenerSpec, clock: Clock, rng: random.Random, access_log: AccessLog | None) -> None:
@@ -113,6 +115,7 @@ class Listener:
         self.rng = rng
         self._log_file = access_log
         self.access_log: AccessLog | Nowhere | None = access_log  # None: nobody wants to know of requests
+        self.usual_format: Format | None = None
         self.counters = ListenerCounters()
         self.connections: set[Connection] = set()
         self.handshakes: set[asyncio.Task[None]] = set()
@@ -198,6 +201,8 @@ class Listener:
     def use_access_log(self, access_log: AccessLog | None) -> None:
         self._log_file = access_log
         self.access_log = NOWHERE if access_log is None and self.plan.logs else access_log
+        # Filters want records.
+        self.usual_format = access_log.format if isinstance(access_log, AccessLog) and not self.plan.logs else None
 
     def _use_limits(self, limits: ListenerLimits) -> None:
         """What is asked for with every request stands on the listener itself."""
@@ -402,6 +407,10 @@ class Listener:
 
     def log_request(self, session: Exchange, duration: float) -> None:
         assert self.access_log is not None
+        usual = None if self.usual_format is None else usual_record(self, session, duration, self.usual_format)
+        if usual is not None:
+            self.access_log.add(usual)
+            return
         record = request_record(self, session, duration)
         if self.plan.logs:
             tell_filters(self, session, record)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .access_log import AccessRecord, Kind
 from .client_certificates import NOBODY, Identity, forwarded_fields, identity
 from .firewall import Verdict
+from .log_lines import AccessRecord, Format, Kind
 from .plan import Asked
 from .specs import FixedResponse, Redirect
 from .tls import ServerContext, asked_name, chosen_certificate, host_guard
+from .usual_lines import Place, Usual
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -113,6 +114,47 @@ def request_record(listener: Listener, session: Exchange, duration: float) -> Ac
         transformed_host=transformed[0],
         transformed_uri=transformed[1],
         transform_status=transformed[2],
+    )
+
+
+def usual_record(listener: Listener, session: Exchange, duration: float, format: Format) -> Usual | None:
+    """The same where nothing about the request is unusual, else None."""
+    status = session.status
+    request_time, target_time = session.request_time, session.target_time
+    if (
+        session.target_status != status
+        or status == 101
+        or session.reason
+        or session.denied_by
+        or not session.request_id
+        or request_time < 0
+        or target_time < 0
+        or session.version != b"HTTP/1.1"
+    ):
+        return None
+    head, route, group, target = session.head, session.route, session.group, session.target
+    if head is None or route is None or route.edits is not None or group is None or target is None:
+        return None
+    place = session.place
+    if place is None or place.format != format or place.spec is not listener.spec:
+        place = session.place = Place(request_record(listener, session, duration), format, listener.spec)
+    return (
+        time.time(),
+        duration,
+        session.received,
+        session.sent,
+        status,
+        request_time,
+        target_time,
+        session.method,
+        session.uri,
+        b"HTTP/1.0" if session.http10 else b"HTTP/1.1",
+        session.request_id,
+        head,
+        route,
+        group,
+        target,
+        place,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from penstock.proxy.access_log import AccessRecord
 from penstock.proxy.filters import Request, Response, Target, TargetResponse
+from penstock.proxy.log_lines import AccessRecord
 from penstock.proxy.specs import FixedResponse, ListenerLimits
 from support import Origin, run
 from support.balancer import Balancer, balancing

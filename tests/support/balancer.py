@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from penstock.proxy.access_log import AccessRecord
 from penstock.proxy.health import HealthTable
+from penstock.proxy.log_lines import AccessRecord
 from penstock.proxy.server import Proxy
 from penstock.proxy.specs import (
     FirewallSpec,

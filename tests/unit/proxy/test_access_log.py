@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.proxy import access_log
-from penstock.proxy.access_log import BATCH_RECORDS, AccessLog, AccessRecord, alb_line, json_line, timestamp
+from penstock.proxy.access_log import BATCH_RECORDS, AccessLog
+from penstock.proxy.log_lines import AccessRecord, alb_line, json_line, timestamp
 
 CREATED, ENDED = 1530570168.364, 1530570180.186641
 HTTP = AccessRecord(
