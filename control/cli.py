@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .cli_dns import dns, service_discovery
 from .exits import CannotApply, ExitCode
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # a traceback here is a bug of ours, and Python's own is the best to report
 )
+app.add_typer(dns, name="dns")
+app.add_typer(service_discovery, name="service-discovery")
 
 # Whether it can be read is for the reader of it to say, in a sentence; click's own look at it ends in a box of usage.
 ConfigurationFile = Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, in YAML.", readable=False)]
@@ -124,7 +127,7 @@ def explain(
         try:
             reports = explained(settings.proxy, method, url, source, header or (), to, sni)
         except NoDecisionError as error:
-            _fail(str(error), ExitCode.UNREADABLE)
+            fail(str(error), ExitCode.UNREADABLE)
         typer.echo(json.dumps(reports, indent=2) if as_json else "\n\n".join(map(show, reports)))
 
 
@@ -147,7 +150,7 @@ def status(
     try:
         answer = get_status(admin)
     except NoAnswerError as error:
-        _fail(str(error), ExitCode.UNREACHABLE)
+        fail(str(error), ExitCode.UNREACHABLE)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
         return
@@ -177,14 +180,14 @@ def sentences() -> Iterator[None]:
     except ConfigurationError as error:
         for mistake in error.mistakes:
             typer.echo(str(mistake), err=True)
-        _fail(f"{_counted(len(error.mistakes), 'mistake')} in {error.mistakes[0].file}", ExitCode.MISTAKES)
+        fail(f"{_counted(len(error.mistakes), 'mistake')} in {error.mistakes[0].file}", ExitCode.MISTAKES)
     except UnreadableError as error:
-        _fail(str(error), ExitCode.UNREADABLE)
+        fail(str(error), ExitCode.UNREADABLE)
     except CannotApply as error:
-        _fail(str(error), ExitCode.CANNOT_LISTEN)
+        fail(str(error), ExitCode.CANNOT_LISTEN)
 
 
-def _fail(sentence: str, code: ExitCode) -> NoReturn:
+def fail(sentence: str, code: ExitCode) -> NoReturn:
     typer.echo(f"penstock: {sentence}", err=True)
     raise typer.Exit(code)
 

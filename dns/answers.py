@@ -1,113 +1,227 @@
 """What each name says now, as whole packets ready to send.
 
-A question is answered once by looking it up; the `Reply` it yields then serves every equal question until the
-configuration or somebody's health changes. Its `head` repeats the question byte for byte, `tail()` is the ring's next.
+A question is answered once by looking it up; the `Reply` it yields then serves every equal question of the same view,
+until something that it depends on changes. Its `head` repeats the question byte for byte, `tail()` is the ring's next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from itertools import cycle, repeat
+from itertools import repeat
 
-from .registry import IsHealthy, Node, Registry, Ring, Zone
-from .specs import DnsSpec
-from .wire import AA, CLASS_IN, HEADER_SIZE, RA, TC, Question, Rcode, Type, head, opt_for
+from .registry import IsHealthy, Registry
+from .rings import Dependent, Ring
+from .specs import DnsSpec, InstanceSpec
+from .views import View, Views
+from .wire import (
+    AA,
+    CLASS_IN,
+    HEADER_SIZE,
+    QUESTION_NAME,
+    RA,
+    TC,
+    Question,
+    Rcode,
+    Type,
+    head,
+    opt_for,
+    pointer,
+)
+from .zones import AnyNode, Zone
+
+CHAIN_LIMIT = 8  # CNAMEs followed in one answer; Unbound follows 11. Nobody has good use for more than two
+FIXED_SIZE = 10  # octets of a record between its owner and its RDATA
 
 _TRANSFERS = frozenset((Type.AXFR, Type.IXFR))
 _NOT_IMPLEMENTED = frozenset((249, 250, 253, 254))  # TKEY, TSIG, MAILB, MAILA: no types of data either
+_ALIAS_ITSELF = frozenset((Type.CNAME, Type.ANY))  # who asks for these wants the CNAME, not where it leads
 
 
 class Reply:
     """The answer to one question, spelled as it was. A packet is: the client's id, `head`, `tail()`."""
 
-    __slots__ = ("head", "hits", "qtype", "rcode", "tail", "truncated")
+    __slots__ = ("depends", "head", "hits", "qtype", "rcode", "tail", "truncated")
 
     def __init__(
-        self, head: bytes, tail: Callable[[], bytes], qtype: int, rcode: int = 0, *, truncated: bool = False
+        self,
+        head: bytes,
+        tail: Callable[[], bytes],
+        qtype: int,
+        rcode: int = 0,
+        depends: tuple[Dependent, ...] = (),
+        *,
+        truncated: bool = False,
     ) -> None:
         self.head = head
         self.tail = tail
         self.qtype = qtype
         self.rcode = rcode
+        self.depends = depends  # whoever remembers it forgets it when one of these is over
         self.truncated = truncated
         self.hits = 0  # times it was sent by whoever remembers it; counted here, because nothing costs less
 
 
 class Answers:
-    """One configuration's answers, as one view of the world."""
+    """One configuration's answers, to all who may ask."""
 
-    __slots__ = ("_flags", "_negatives", "_registry")
+    __slots__ = ("_flags", "_negatives", "absent", "registry", "views")
 
-    def __init__(self, spec: DnsSpec, is_healthy: IsHealthy, serial: int) -> None:
+    def __init__(self, spec: DnsSpec, is_healthy: IsHealthy, serial: int, before: Answers | None = None) -> None:
         """ValueError in words if the specification contradicts itself or DNS."""
-        self._registry = Registry(spec, is_healthy, serial)
+        self.views = Views(spec)
+        self.registry = Registry(spec, is_healthy, serial, before.registry if before is not None else None)
         self._flags = RA if spec.resolvers else 0
         # Names that are not there come in floods; what they get depends on the zone and on where its name stands only.
         self._negatives: dict[tuple[bytes, int], bytes] = {}
+        self.absent = Dependent()  # whatever hangs on a name that does not exist
 
-    def health_changed(self, keys: Iterable[Hashable]) -> bool:
-        """Whether any answer hangs on these keys. Those that do are made anew when next asked for."""
-        return self._registry.forget(keys)
+    def health_changed(self, keys: Iterable[Hashable]) -> list[Dependent]:
+        """What is over, now that the health behind these keys is another. It is made anew when next asked for."""
+        return self.registry.health_changed(keys)
 
-    def reply(self, question: Question, limit: int) -> Reply | None:
+    def register(self, namespace: str, service: str, spec: InstanceSpec) -> list[Dependent]:
+        """Returns what is over. ValueError in words if the instance cannot be had."""
+        return [*self.registry.register(namespace, service, spec), self.absent]
+
+    def deregister(self, namespace: str, service: str, instance_id: str) -> list[Dependent]:
+        """Returns what is over. ValueError in words if it is not there."""
+        return self.registry.deregister(namespace, service, instance_id)
+
+    def reply(self, question: Question, limit: int, view: View) -> Reply | None:
         """The answer in at most `limit` octets; None: the name is not ours."""
         if question.qclass != CLASS_IN or question.qtype in _TRANSFERS:
             return self.refusal(question, Rcode.REFUSED)
         if question.qtype in _NOT_IMPLEMENTED:
             return self.refusal(question, Rcode.NOTIMP)
-        node = self._registry.names.get(question.key)
+        zone, node, synthesised = self.registry.find(question.key, view.hidden)
+        if zone is None:
+            return None
+        depends: tuple[Dependent, ...] = (self.absent,) if synthesised or node is None else ()
         if node is None:
-            zone = self._registry.zone_of(question.key)
-            return self._negative(question, zone, Rcode.NXDOMAIN, limit) if zone is not None else None
-        ring = _ring_of(node, question.qtype)
-        if ring is None:
-            return self._negative(question, node.zone, Rcode.NOERROR, limit)
-        return self._positive(question, ring, limit)
+            return self._negative(question, zone, Rcode.NXDOMAIN, limit, depends)
+        if isinstance(node, Dependent):
+            depends += (node,)
+        ring = _ring_of(node, question.qtype, view)
+        if ring is not None:
+            depends += (ring,)
+        if ring is not None and ring.count:
+            return self._positive(question, ring, limit, depends)
+        if question.qtype not in _ALIAS_ITSELF:
+            alias = node.ring(Type.CNAME, view.vantage)
+            if alias is not None:
+                return self._chain(question, alias, limit, view, depends)
+        return self._negative(question, zone, Rcode.NOERROR, limit, depends)
 
-    def refusal(self, question: Question, rcode: int) -> Reply:
+    def refusal(self, question: Question, rcode: int, *, recursion: bool = True) -> Reply:
         """No data, and no authority either."""
         tail = repeat(opt_for(question)).__next__
-        return Reply(head(question, self._flags | rcode), tail, question.qtype, rcode)
+        flags = self._flags if recursion else 0
+        return Reply(head(question, flags | rcode), tail, question.qtype, rcode, (self.absent,))
 
-    def _positive(self, question: Question, ring: Ring, limit: int) -> Reply:
+    def _positive(self, question: Question, ring: Ring, limit: int, depends: tuple[Dependent, ...]) -> Reply:
         """Whole RRsets or none. Additionals are a courtesy: they go first, and without TC (RFC 2181 section 9)."""
         room = limit - HEADER_SIZE - len(question.section) - len(opt_for(question))
-        if ring.longest_answers > room:
-            return self._truncated(question, Rcode.NOERROR)
-        full = ring.longest <= room
+        if ring.longest(full=False) > room:
+            return self._truncated(question, Rcode.NOERROR, depends)
+        full = ring.longest(full=True) <= room
         additionals = ring.additional_count if full else 0
+        flags = AA | self._flags
         return Reply(
-            head(question, AA | self._flags, ring.count, 0, additionals),
-            _tail(ring, full, opt_for(question)),
+            head(question, flags, ring.count, 0, additionals),
+            ring.tail(opt_for(question), full=full),
             question.qtype,
+            depends=depends,
         )
 
-    def _negative(self, question: Question, zone: Zone, rcode: int, limit: int) -> Reply:
+    def _chain(self, question: Question, alias: Ring, limit: int, view: View, depends: tuple[Dependent, ...]) -> Reply:
+        """Where a CNAME leads, as far as that is ours. The response code is the last name's (RFC 6604 section 3).
+
+        Every owner but the first is where the CNAME before it names it.
+        """
+        said, owner, links = b"", QUESTION_NAME, 0
+        seen = {question.key}
+        offset = HEADER_SIZE + len(question.section)
+        while True:
+            record = alias.tail(b"", full=False)()
+            target = record[len(QUESTION_NAME) + FIXED_SIZE :]
+            said += owner + record[2:]
+            links += 1
+            at = offset + len(said) - len(target)
+            owner = pointer(at)
+            if target in seen or links == CHAIN_LIMIT:
+                return self._led(question, said, links, b"", 0, Rcode.NOERROR, limit, depends)
+            seen.add(target)
+            zone, node, synthesised = self.registry.find(target, view.hidden)
+            if zone is None:
+                return self._led(question, said, links, b"", 0, Rcode.NOERROR, limit, depends)
+            if synthesised or node is None:
+                depends += (self.absent,)
+            if isinstance(node, Dependent):
+                depends += (node,)
+            ring = _ring_of(node, question.qtype, view) if node is not None else None
+            if ring is not None:
+                depends += (ring,)
+            if ring is not None and ring.count:
+                return self._led_to(question, ring.behind(said, owner), links, limit, depends)
+            following = node.ring(Type.CNAME, view.vantage) if node is not None else None
+            if following is None:
+                rcode = Rcode.NXDOMAIN if node is None else Rcode.NOERROR
+                soa = zone.soa(at + len(target) - len(zone.origin), negative=True)
+                return self._led(question, said, links, soa, 1, rcode, limit, depends)
+            alias = following
+
+    def _led_to(self, question: Question, ring: Ring, links: int, limit: int, depends: tuple[Dependent, ...]) -> Reply:
+        opt = opt_for(question)
+        if HEADER_SIZE + len(question.section) + len(opt) + ring.longest(full=False) > limit:
+            return self._truncated(question, Rcode.NOERROR, depends)
+        flags = AA | self._flags
+        return Reply(
+            head(question, flags, links + ring.count), ring.tail(opt, full=False), question.qtype, depends=depends
+        )
+
+    def _led(
+        self,
+        question: Question,
+        said: bytes,
+        links: int,
+        soa: bytes,
+        authorities: int,
+        rcode: int,
+        limit: int,
+        depends: tuple[Dependent, ...],
+    ) -> Reply:
+        tail = said + soa + opt_for(question)
+        if HEADER_SIZE + len(question.section) + len(tail) > limit:
+            return self._truncated(question, rcode, depends)
+        flags = AA | self._flags | rcode
+        return Reply(
+            head(question, flags, links, authorities), repeat(tail).__next__, question.qtype, rcode, depends=depends
+        )
+
+    def _negative(
+        self, question: Question, zone: Zone, rcode: int, limit: int, depends: tuple[Dependent, ...]
+    ) -> Reply:
         offset = HEADER_SIZE + len(question.key) - len(zone.origin)
         soa = self._negatives.get((zone.origin, offset))
         if soa is None:
-            soa = self._negatives[zone.origin, offset] = zone.soa(offset, negative=True)
+            soa = zone.soa(offset, negative=True)
+            if zone.origin in self.registry.zones:  # those of addresses are as many as there are addresses
+                self._negatives[zone.origin, offset] = soa
         tail = soa + opt_for(question)
         if HEADER_SIZE + len(question.section) + len(tail) > limit:
-            return self._truncated(question, rcode)
+            return self._truncated(question, rcode, depends)
         flags = AA | self._flags | rcode
-        return Reply(head(question, flags, 0, 1), repeat(tail).__next__, question.qtype, rcode)
+        return Reply(head(question, flags, 0, 1), repeat(tail).__next__, question.qtype, rcode, depends)
 
-    def _truncated(self, question: Question, rcode: int) -> Reply:
+    def _truncated(self, question: Question, rcode: int, depends: tuple[Dependent, ...]) -> Reply:
         tail = repeat(opt_for(question)).__next__
-        return Reply(head(question, AA | TC | self._flags | rcode), tail, question.qtype, rcode, truncated=True)
+        flags = AA | TC | self._flags | rcode
+        return Reply(head(question, flags), tail, question.qtype, rcode, depends, truncated=True)
 
 
-def _ring_of(node: Node, qtype: int) -> Ring | None:
-    """The records of that type, if there are any. ANY gets one RRset, whichever comes first (RFC 8482 section 4.1)."""
-    record_sets = node.records.values() if qtype == Type.ANY else filter(None, [node.records.get(qtype)])
-    return next((record_set.ring for record_set in record_sets if record_set.ring.turns), None)
-
-
-def _tail(ring: Ring, full: bool, opt: bytes) -> Callable[[], bytes]:
-    """One iterator for all who get these packets, however they spelled the name: so that shares hold among them all."""
-    key = (full, opt)
-    if key not in ring.tails:
-        made = {id(turn): turn.answers + (turn.additionals if full else b"") + opt for turn in ring.turns}
-        ring.tails[key] = cycle([made[id(turn)] for turn in ring.turns]).__next__
-    return ring.tails[key]
+def _ring_of(node: AnyNode, qtype: int, view: View) -> Ring | None:
+    """The records of that type. ANY gets one RRset, whichever comes first (RFC 8482 section 4.1)."""
+    if qtype != Type.ANY:
+        return node.ring(qtype, view.vantage)
+    rings = (node.ring(rtype, view.vantage) for rtype in node.types())
+    return next((ring for ring in rings if ring is not None and ring.count), None)

@@ -28,6 +28,7 @@ class DnsCounters:
         "forwarded",
         "internal_errors",
         "queries",
+        "recursion_refused",
         "rejected",
         "responses",
         "send_failed",
@@ -50,6 +51,7 @@ class DnsCounters:
         self.forward_tries = 0  # queries sent to resolvers for them, retries and TCP included
         self.forward_failed = 0  # questions that no resolver answered
         self.forward_coalesced = 0  # clients who joined a question that was under way
+        self.recursion_refused = 0  # strangers who asked for what is not ours
         self.cache_hits = 0
         self.cache_misses = 0
         self.tcp_accepted = 0

@@ -10,15 +10,13 @@ from collections.abc import Hashable, Iterable
 from enum import Enum
 from typing import Final
 
+from .admission import HOME, Admission
 from .answers import Answers, Reply
 from .counters import RCODE_NAMES, DnsCounters, Transport
 from .forwarder import Deliver, Forwarder
+from .memo import PACKET_LIMIT, Memos
+from .specs import InstanceSpec
 from .wire import HEADER_SIZE, QR, RD, TCP_SIZE, Question, Rcode, Rejection, read_query
-
-# Questions remembered whole. A resolver's clients ask few different things; a flood of different names fills it, and
-# then it is emptied: refilling costs one look-up per question that is alive.
-MEMO_LIMIT = 4096
-MEMO_PACKET_LIMIT = 512  # octets; nobody's usual query is longer
 
 log = logging.getLogger(__name__)
 
@@ -33,64 +31,87 @@ LATER: Final = Later.LATER
 
 
 class Responder:
-    """`memo` maps a query without its id to its reply, over UDP. When answers change it is replaced, never emptied."""
+    """`memo` maps a query without its id to its reply, over UDP; it is another one for each configuration.
 
-    __slots__ = ("_answers", "_forwarder", "counters", "memo")
+    It is None where what is answered depends on who asks: then it is `memos.by_client[client]`.
+    """
+
+    __slots__ = ("_forwarder", "admission", "answers", "counters", "memo", "memos")
 
     def __init__(self, answers: Answers, forwarder: Forwarder, counters: DnsCounters) -> None:
-        self._answers = answers
         self._forwarder = forwarder
         self.counters = counters
-        self.memo: dict[bytes, Reply] = {}
+        self._take(answers, None)
 
-    def use(self, answers: Answers) -> None:
-        self._answers = answers
-        self._forget()
+    def use(self, answers: Answers, recursion: Iterable[str] | None = None) -> None:
+        """`recursion` are the networks whose clients may ask for what is not ours; None: private ones."""
+        self.count_hits()
+        self._take(answers, recursion)
 
     def health_changed(self, keys: Iterable[Hashable]) -> None:
-        if self._answers.health_changed(keys):
-            self._forget()
+        self.memos.forget(self.answers.health_changed(keys))
+
+    def register(self, namespace: str, service: str, instance: InstanceSpec) -> None:
+        """ValueError in words if it cannot be had."""
+        self.memos.forget(self.answers.register(namespace, service, instance))
+
+    def deregister(self, namespace: str, service: str, instance_id: str) -> None:
+        """ValueError in words if it is not there."""
+        self.memos.forget(self.answers.deregister(namespace, service, instance_id))
 
     def count_hits(self) -> None:
         """Brings what the remembered replies counted by themselves into the counters."""
-        for reply in self.memo.values():
-            if reply.hits:
-                self._count("udp", reply, reply.hits)
-                reply.hits = 0
+        for reply in self.memos.replies():
+            self._count_hits_of(reply)
 
-    def respond(self, packet: bytes, transport: Transport, deliver: Deliver) -> bytes | Later | None:
-        """The answer, or LATER if `deliver` will get it, or None: silence."""
+    def respond(self, packet: bytes, transport: Transport, deliver: Deliver, client: str) -> bytes | Later | None:
+        """The answer, or LATER if `deliver` will get it, or None: silence. `client` is its address."""
         try:
             query = read_query(packet)
             if isinstance(query, Rejection):
                 return self._reject(query)
-            return self._answer(packet, query, transport, deliver)
+            return self._answer(packet, query, transport, deliver, client)
         except Exception:  # a bug of ours; the client is told, the server lives on
             self.counters.internal_errors += 1
             log.exception("a query could not be answered")
             return _server_failure(packet)
 
     def _answer(
-        self, packet: bytes, question: Question, transport: Transport, deliver: Deliver
+        self, packet: bytes, question: Question, transport: Transport, deliver: Deliver, client: str
     ) -> bytes | Later | None:
         limit = question.udp_size if transport == "udp" else TCP_SIZE
         self.counters.trailing_bytes += question.trailing
-        reply = self._answers.reply(question, limit)
+        reply = self.answers.reply(question, limit, self.answers.views.of(client))
+        memorable = transport == "udp" and len(packet) <= PACKET_LIMIT and not question.trailing
         if reply is None:
             if question.flags & RD and self._forwarder.resolvers:
-                return self._forwarder.ask(question, transport, limit, deliver) or LATER
-            reply = self._answers.refusal(question, Rcode.REFUSED)
+                if self.admission.may_recurse(client):
+                    return self._forwarder.ask(question, transport, limit, deliver) or LATER
+                memorable = False  # another client may well be told
+                self.counters.recursion_refused += 1
+                reply = self.answers.refusal(question, Rcode.REFUSED, recursion=False)
+            else:
+                reply = self.answers.refusal(question, Rcode.REFUSED)
         self._count(transport, reply)
-        if transport == "udp" and len(packet) <= MEMO_PACKET_LIMIT and not question.trailing:
-            if len(self.memo) >= MEMO_LIMIT:
-                self._forget()
-            self.memo[packet[2:]] = reply
+        if memorable:
+            self.memos.remember(packet[2:], reply, client)
         return packet[:2] + reply.head + reply.tail()
+
+    def _take(self, answers: Answers, recursion: Iterable[str] | None) -> None:
+        self.answers = answers
+        self.admission = Admission(HOME if recursion is None else recursion)
+        self.memos = Memos(answers, self._count_hits_of)
+        self.memo = self.memos.only
 
     def _count(self, transport: Transport, reply: Reply, times: int = 1) -> None:
         self.counters.count(transport, reply.qtype, reply.rcode, times)
         if reply.truncated:
             self.counters.truncated += times
+
+    def _count_hits_of(self, reply: Reply) -> None:
+        if reply.hits:
+            self._count("udp", reply, reply.hits)
+            reply.hits = 0
 
     def _reject(self, rejection: Rejection) -> bytes | None:
         if rejection.reply is None:
@@ -99,10 +120,6 @@ class Responder:
             self.counters.rejected[rejection.reason] += 1
             self.counters.responses[RCODE_NAMES[rejection.rcode]] += 1
         return rejection.reply
-
-    def _forget(self) -> None:
-        self.count_hits()
-        self.memo = {}
 
 
 def _server_failure(packet: bytes) -> bytes | None:

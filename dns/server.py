@@ -79,6 +79,7 @@ class DnsServer:
         self._serial = int(time.time())
         nothing = Answers(DnsSpec(), self._is_healthy, self._serial)
         self._responder = Responder(nothing, self._forwarder, self._counters)
+        self._changed_meanwhile = set[Hashable]()  # whose health has changed since the last `prepare`
         self._connections: Connections | None = None
         self._listeners: dict[Endpoint, _Listener] = {}  # by what the specification says, where the port may be 0
 
@@ -88,13 +89,28 @@ class DnsServer:
         return [listener.bound for listener in self._listeners.values()]
 
     @property
+    def answers(self) -> Answers:
+        """What it says now, to be explained."""
+        return self._responder.answers
+
+    @property
     def counters(self) -> DnsCounters:
         self._responder.count_hits()
         return self._counters
 
     def health_changed(self, keys: Iterable[Hashable]) -> None:
         """From the next query on, what hangs on these keys is answered by their present health."""
+        keys = tuple(keys)
+        self._changed_meanwhile.update(keys)
         self._responder.health_changed(keys)
+
+    def register(self, namespace: str, service: str, instance: InstanceSpec) -> None:
+        """From the next query on the service has it, until another configuration. ValueError in words if it cannot."""
+        self._responder.register(namespace, service, instance)
+
+    def deregister(self, namespace: str, service: str, instance_id: str) -> None:
+        """From the next query on the service has it no more. ValueError in words if it is not there."""
+        self._responder.deregister(namespace, service, instance_id)
 
     async def prepare(self, spec: DnsSpec) -> Prepared:
         """OSError with the address in it if one cannot be bound, ValueError in words for a mistake in `spec`."""
@@ -103,7 +119,8 @@ class DnsServer:
             self._connections = Connections(loop, self._responder)
         serial = self._serial + 1
         # In a thread: a thousand instances take some 80 ms, and queries must not wait for that.
-        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, serial)
+        changed = self._changed_meanwhile = set[Hashable]()
+        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, serial, self._responder.answers)
         opened: dict[Endpoint, _Listener] = {}
         with ExitStack() as undo:
             for endpoint in dict.fromkeys(spec.listen):
@@ -118,7 +135,8 @@ class DnsServer:
             closing = [listener for endpoint, listener in self._listeners.items() if endpoint not in listeners]
             self._serial = serial
             self._forwarder.resolvers = spec.resolvers
-            self._responder.use(answers)
+            self._responder.use(answers, spec.recursion)
+            self._responder.health_changed(changed)  # it may have read those before they changed
             self._listeners = listeners
             for listener in opened.values():
                 listener.start()

@@ -158,7 +158,7 @@ class DnsStream(asyncio.Protocol):
         self._work()
 
     def _answer(self, message: bytes) -> None:
-        packet = self._responder.respond(message, "tcp", self._deliver)
+        packet = self._responder.respond(message, "tcp", self._deliver, self._client)
         if packet is LATER:
             self._pending += 1
         elif packet is None:

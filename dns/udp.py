@@ -82,12 +82,13 @@ class UdpListener:
             except OSError:  # BlockingIOError: drained
                 return
             # Looked up each time, for answering may replace it.
-            reply = responder.memo.get(query[2:])
+            memo = responder.memo
+            reply = (responder.memos.by_client[client[0]] if memo is None else memo).get(query[2:])
             if reply is not None:
                 reply.hits += 1
                 packet = query[:2] + reply.head + reply.tail()
             else:
-                packet = responder.respond(query, "udp", self._deliver_to(client))
+                packet = responder.respond(query, "udp", self._deliver_to(client), client[0])
                 if not isinstance(packet, bytes):
                     continue
             try:
@@ -106,12 +107,13 @@ class UdpListener:
                 query, destination, _flags, client = self._sock.recvmsg(RECEIVE_SIZE, 64)
             except OSError:
                 return
-            reply = responder.memo.get(query[2:])
+            memo = responder.memo
+            reply = (responder.memos.by_client[client[0]] if memo is None else memo).get(query[2:])
             if reply is not None:
                 reply.hits += 1
                 packet = query[:2] + reply.head + reply.tail()
             else:
-                packet = responder.respond(query, "udp", self._deliver_to(client, destination))
+                packet = responder.respond(query, "udp", self._deliver_to(client, destination), client[0])
                 if not isinstance(packet, bytes):
                     continue
             self._send(packet, client, destination)

@@ -38,9 +38,12 @@ class Type(IntEnum):
     CNAME = 5
     SOA = 6
     PTR = 12
+    TXT = 16
     AAAA = 28
     SRV = 33
     OPT = 41
+    SVCB = 64
+    HTTPS = 65
     IXFR = 251
     AXFR = 252
     ANY = 255
@@ -236,6 +239,9 @@ def suffixes(name: bytes) -> list[bytes]:
 def pointer(offset: int) -> bytes:
     """A compression pointer; answers point at their question only, which ends long before POINTER_LIMIT."""
     return (POINTER << 8 | offset).to_bytes(2)
+
+
+QUESTION_NAME = pointer(HEADER_SIZE)  # the owner of nearly every record: the name that was asked
 
 
 def record(owner: bytes, rtype: int, ttl: int, rdata: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 TIMEOUT = 5.0
 
@@ -15,10 +16,25 @@ class NoAnswerError(Exception):
 
 def get_status(admin: str) -> dict[str, Any]:
     """`/status` of the process whose admin address is `admin`, as `127.0.0.1:9900` or `[::1]:9900`."""
+    status = _get(admin, "/status")
+    if not isinstance(status, dict) or "target_groups" not in status:
+        raise NoAnswerError(f"what answers on {admin} is not Penstock's admin address")
+    return status
+
+
+def get_names(admin: str, **query: str) -> list[dict[str, Any]]:
+    """`/dns/explain`. NoAnswerError also when the question is refused."""
+    reports = _get(admin, f"/dns/explain?{urlencode(query)}")
+    if not isinstance(reports, list):
+        raise NoAnswerError(f"what answers on {admin} is not Penstock's admin address")
+    return reports
+
+
+def _get(admin: str, path: str) -> Any:
     host, port = _split(admin)
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     try:
-        connection.request("GET", "/status")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
     except ConnectionRefusedError:
@@ -31,12 +47,10 @@ def get_status(admin: str) -> dict[str, Any]:
     finally:
         connection.close()
     try:
-        status = json.loads(body)
+        found = json.loads(body) if answer.status == 200 else None
     except ValueError:
-        status = None
-    if answer.status != 200 or not isinstance(status, dict) or "target_groups" not in status:
-        raise NoAnswerError(f"what answers on {admin} is not Penstock's admin address")
-    return status
+        return None
+    return found
 
 
 def _split(admin: str) -> tuple[str, int]:

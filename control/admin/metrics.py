@@ -243,6 +243,7 @@ def _dns(counters: DnsCounters) -> Iterator[Metric]:
         yield family
     plain = (
         ("penstock_dns_truncated", "Answers sent with TC.", counters.truncated),
+        ("penstock_dns_recursion_refused", "Strangers who asked for what is not ours.", counters.recursion_refused),
         ("penstock_dns_forwarded", "Questions that resolvers were asked.", counters.forwarded),
         ("penstock_dns_forward_tries", "Queries sent to resolvers for them.", counters.forward_tries),
         ("penstock_dns_forward_failures", "Questions that no resolver answered.", counters.forward_failed),

@@ -19,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 
 from ..change import UNCHANGED, Change, Prepared
 from ..exits import host_port
+from ..explain_dns import explain_names
 from .metrics import Collected, registry_of
 from .status import status_of
 
@@ -106,6 +107,12 @@ def application(runtime: Runtime) -> web.Application:
             raise web.HTTPNotFound
         return _json(report)
 
+    async def names(request: web.Request) -> web.Response:
+        try:
+            return _json(await explain_names(runtime, request.query))
+        except ValueError as error:
+            raise web.HTTPBadRequest(reason=str(error)) from None
+
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -119,6 +126,7 @@ def application(runtime: Runtime) -> web.Application:
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/status", status)
     app.router.add_get("/explain/{id}", explain)
+    app.router.add_get("/dns/explain", names)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
     return app

@@ -9,6 +9,7 @@ from typing import Final
 from ...proxy.specs import is_unix
 from ..exits import host_port, is_loopback
 from .check_balancing import check_health_check
+from .check_dns import check_networks, check_policy, check_records
 from .compile import instance_id, zones_of
 from .mistakes import Path
 from .models import Configuration, Namespace, Service
@@ -28,6 +29,7 @@ def check_discovery(review: Review) -> None:
     if namespaces and configuration.dns is None and review.sound(("dns",)):
         review.warn(base, "nobody can ask for these names: there is no dns: section with listen")
     _resolvers(review)
+    check_networks(review)
     admin = configuration.admin
     if admin and not is_loopback(admin.listen[0]):
         review.warn(("admin", "listen"), "the admin API asks for no password: whoever reaches this address can use it")
@@ -51,6 +53,8 @@ def _namespace(review: Review, path: Path, namespace: Namespace) -> None:
     for index, service in enumerate(namespace.services):
         _service(review, (*services, index), service)
         _length(review, (*services, index), service, longest)
+        check_policy(review, (*services, index), service, namespace)
+    check_records(review, path, namespace, longest)
 
 
 def _length(review: Review, path: Path, service: Service, zone: str) -> None:
@@ -82,7 +86,7 @@ def _service(review: Review, path: Path, service: Service) -> None:
     check = service.health_check
     if check is not None:
         check_health_check(review, (*path, "health_check"), check, check.protocol or "HTTP")
-    has_srv = any(record.type == "SRV" for record in service.dns_records)
+    has_srv = any(record.type in ("SRV", "HTTPS", "SVCB") for record in service.dns_records)
     ids: list[tuple[Path, str]] = []
     for index, instance in enumerate(service.instances):
         place = (*path, "instances", index)

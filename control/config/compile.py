@@ -47,6 +47,7 @@ from ...proxy.specs import (
     is_unix,
 )
 from . import compile_limits, models, models_filters, models_rules
+from .compile_dns import latencies, networks, place_of, recursion, seen_by, static_records
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, NamedService, Settings
 
@@ -83,8 +84,11 @@ def compile_settings(
         proxy=proxy,
         dns=DnsSpec(
             listen=dns.listen if dns else (),
-            namespaces=tuple(_namespace(namespace, configuration.network, groups) for namespace in namespaces),
+            namespaces=tuple(_namespace(namespace, configuration, groups) for namespace in namespaces),
             resolvers=dns.resolvers if dns else (),
+            recursion=recursion(dns),
+            networks=networks(configuration),
+            latencies=latencies(dns),
         ),
         dns_checks=frozenset(_own_checks(namespaces)),
         admin=admin.listen if admin else None,
@@ -361,10 +365,17 @@ def check_protocol(check: models.HealthCheck, asked: TargetProtocol, version: Pr
 
 
 def _namespace(
-    namespace: models.Namespace, network: models.NetworkSection | None, groups: Mapping[str, TargetGroupSpec]
+    namespace: models.Namespace, configuration: models.Configuration, groups: Mapping[str, TargetGroupSpec]
 ) -> NamespaceSpec:
-    services = tuple(_service(service, namespace, groups) for service in namespace.services)
-    return NamespaceSpec(zones_of(namespace, network), services, ttl=int(namespace.ttl))
+    network = configuration.network
+    services = tuple(_service(service, namespace, network, groups) for service in namespace.services)
+    return NamespaceSpec(
+        zones_of(namespace, network),
+        services,
+        ttl=int(namespace.ttl),
+        records=static_records(namespace),
+        networks=seen_by(namespace, configuration),
+    )
 
 
 def zones_of(namespace: models.Namespace, network: models.NetworkSection | None) -> tuple[str, ...]:
@@ -374,12 +385,15 @@ def zones_of(namespace: models.Namespace, network: models.NetworkSection | None)
 
 
 def _service(
-    service: models.Service, namespace: models.Namespace, groups: Mapping[str, TargetGroupSpec]
+    service: models.Service,
+    namespace: models.Namespace,
+    network: models.NetworkSection | None,
+    groups: Mapping[str, TargetGroupSpec],
 ) -> ServiceSpec:
     if service.target_group is not None:
-        instances = tuple(instances_of(groups[service.target_group]))
+        instances = tuple(instances_of(groups[service.target_group], network))
     else:
-        instances = tuple(_from_instances(service))
+        instances = tuple(_from_instances(service, network))
     records: dict[RecordType, int] = {
         record.type: int(namespace.ttl if record.ttl is None else record.ttl) for record in service.dns_records
     }
@@ -388,6 +402,10 @@ def _service(
         tuple(records.items()) or default_records(instances, int(namespace.ttl)),
         service.routing_policy or namespace.routing_policy,
         instances,
+        all_unhealthy=service.all_unhealthy,
+        max_answers=service.max_answers,
+        zone_affinity=service.zone_affinity,
+        alpn=tuple(dict.fromkeys(protocol for record in service.dns_records for protocol in record.alpn)),
     )
 
 
@@ -416,9 +434,10 @@ def _default_types(instances: tuple[InstanceSpec, ...]) -> Iterator[RecordType]:
         yield "SRV"
 
 
-def _from_instances(service: models.Service) -> Iterator[InstanceSpec]:
+def _from_instances(service: models.Service, network: models.NetworkSection | None) -> Iterator[InstanceSpec]:
     check = _health_check(service.health_check, "HTTP") if service.health_check else None
     for instance in service.instances:
+        place = place_of(instance.ip, network)
         yield InstanceSpec(
             id=instance_id(instance),
             ip=instance.ip,
@@ -426,14 +445,19 @@ def _from_instances(service: models.Service) -> Iterator[InstanceSpec]:
             weight=instance.weight,
             attributes=tuple(instance.attributes.items()),
             health_key=CheckKey.of(instance.ip, instance.port or 0, check) if check else None,
+            failover=instance.failover,
+            zone=instance.zone or place.zone,
+            region=instance.region or place.region,
+            location=instance.location or "",
         )
 
 
-def instances_of(group: TargetGroupSpec) -> Iterator[InstanceSpec]:
+def instances_of(group: TargetGroupSpec, network: models.NetworkSection | None = None) -> Iterator[InstanceSpec]:
     # A target weighs up to 999, a record up to 255: shares are kept, and nobody's small share becomes none.
     heaviest = max((target.weight for target in group.targets), default=0)
     scale = min(1.0, MAX_DNS_WEIGHT / heaviest) if heaviest else 1.0
     for target in group.targets:
+        place = place_of(target.ip, network)
         yield InstanceSpec(
             id=_made_id(target.ip, target.port),
             ip=target.ip,
@@ -441,6 +465,8 @@ def instances_of(group: TargetGroupSpec) -> Iterator[InstanceSpec]:
             weight=max(1, round(target.weight * scale)) if target.weight else 0,
             attributes=(("zone", target.zone),) if target.zone else (),
             health_key=CheckKey.of(target.ip, target.port, group.health_check) if group.health_check else None,
+            zone=target.zone or place.zone,
+            region=place.region,
         )
 
 
@@ -457,6 +483,6 @@ def _made_id(ip: str, port: int | None) -> str:
 def _own_checks(namespaces: Iterable[models.Namespace]) -> Iterator[CheckKey]:
     for namespace in namespaces:
         for service in namespace.services:
-            for instance in _from_instances(service):
+            for instance in _from_instances(service, None):
                 if isinstance(instance.health_key, CheckKey):
                     yield instance.health_key

@@ -42,6 +42,9 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     yield from _group_firewalls(dict(old.proxy.group_firewalls), dict(new.proxy.group_firewalls))
     yield from _each("namespace", old.dns.namespaces, new.dns.namespaces, lambda spec: spec.names[0], _namespace)
     yield from _value("DNS listens at", _endpoints(old.dns.listen), _endpoints(new.dns.listen))
+    yield from _each("DNS network", old.dns.networks, new.dns.networks, lambda spec: spec.name, _changed)
+    if (old.dns.recursion, old.dns.latencies) != (new.dns.recursion, new.dns.latencies):
+        yield "DNS recursion or latencies changed"
     yield from _value("DNS forwards to", _endpoints(old.dns.resolvers), _endpoints(new.dns.resolvers))
     yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
     yield from _value("access log", _access_log(old), _access_log(new))
@@ -207,6 +210,8 @@ def _namespace(old: NamespaceSpec, new: NamespaceSpec) -> Iterator[str]:
         yield from _value("answers as", ", ".join(old.names), ", ".join(new.names))
         yield from _value("ttl", seconds_as_text(old.ttl), seconds_as_text(new.ttl))
         yield from _each("service", old.services, new.services, _name, _service)
+        yield from _each("record", old.records, new.records, lambda each: f"{each.name} {each.type}", _changed)
+        yield from _value("seen by", *(", ".join(each.networks) or "everybody" for each in (old, new)))
 
     return _inside(lines())
 
@@ -215,6 +220,10 @@ def _service(old: ServiceSpec, new: ServiceSpec) -> Iterator[str]:
     def lines() -> Iterator[str]:
         yield from _value("records", _records(old), _records(new))
         yield from _value("routing policy", old.policy, new.policy)
+        yield from _value("when all are unhealthy", old.all_unhealthy, new.all_unhealthy)
+        yield from _value("max_answers", old.max_answers or "the policy's", new.max_answers or "the policy's")
+        yield from _value("zone affinity", old.zone_affinity, new.zone_affinity)
+        yield from _value("alpn", ", ".join(old.alpn) or "none", ", ".join(new.alpn) or "none")
         yield from _each("instance", old.instances, new.instances, lambda instance: instance.id, _weighted)
 
     return _inside(lines())

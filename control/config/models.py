@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
+from .models_dns import LONGEST_TTL, AllUnhealthy, DnsNetwork, DnsType, RegionLatency, RoutingPolicy, StaticRecord
 from .models_filters import Filter
 from .models_limits import (
     GroupLimits,
@@ -54,7 +55,6 @@ from .scalars import (
 DNS_PORT: Final = 53
 ADMIN_PORT: Final = 9900
 HOUR: Final = 3600.0
-LONGEST_TTL: Final = 2**31 - 1  # RFC 2181 section 8
 
 Ttl = Annotated[float, *duration(0, LONGEST_TTL, whole_seconds=True)]
 TargetWeight = Annotated[int, *whole(0, 999)]  # as ALB's target groups
@@ -423,10 +423,12 @@ class Certificate(Described):
 
 
 class DnsRecord(Described):
-    type: Literal["A", "AAAA", "SRV"]
-    """What is answered."""
+    type: DnsType
+    """What is answered. HTTPS and SVCB, for services that speak it, name the instances and their ports."""
     ttl: Ttl | None = None
     """How long others may keep it. Left out: the namespace's."""
+    alpn: tuple[Text, ...] = ()
+    """For HTTPS and SVCB: what is spoken there, `h2` or `h3`, besides HTTP/1.1."""
 
 
 class Instance(Described):
@@ -439,7 +441,15 @@ class Instance(Described):
     weight: DnsWeight = 1
     """Its share of the answers, 0 to 255; 0 is answered only when no weighted instance is healthy."""
     attributes: dict[str, Text] = Field(default_factory=dict)
-    """Free pairs of text about it."""
+    """Free pairs of text about it, answered as TXT at its own name."""
+    failover: Literal["primary", "secondary"] = "primary"
+    """For failover: secondary ones are answered when no primary one is healthy."""
+    zone: Text | None = None
+    """The availability zone it is in. Left out: its subnet's."""
+    region: Text | None = None
+    """The region it is in, for latency. Left out: the VPC's, where it is inside."""
+    location: Text | None = None
+    """For geolocation: whom it is for, a path such as `eu/de`. Left out: those for whom nobody else is."""
 
 
 class Service(Described):
@@ -447,8 +457,14 @@ class Service(Described):
     """The first label of its name: `api` in `api.services`."""
     dns_records: tuple[DnsRecord, ...] = ()
     """Left out: A, AAAA or both by the instances' addresses, and SRV when all have ports."""
-    routing_policy: Literal["weighted", "multivalue"] | None = None
+    routing_policy: RoutingPolicy | None = None
     """Left out: the namespace's."""
+    all_unhealthy: AllUnhealthy = "fail_open"
+    """When no instance is healthy: all are answered, none are, or those who were healthy last."""
+    max_answers: Annotated[int, *whole(1, 100)] | None = None
+    """Instances in one answer. Left out: 8 for multivalue, as in Route 53, else 100."""
+    zone_affinity: Flag = False
+    """Whether clients get the instances of their own zone, then region, while half of its weight is healthy."""
     health_check: HealthCheck | None = None
     """Which instances are answered. Left out: all."""
     instances: tuple[Instance, ...] = ()
@@ -464,12 +480,14 @@ class Namespace(Described):
     """private names belong to a network."""
     vpc: Name | None = None
     """The network; its domain makes the second zone, `services.app.local`. Left out: the only one there is."""
-    routing_policy: Literal["weighted", "multivalue"] = "multivalue"
-    """weighted: all instances, the first by weight; multivalue: eight, each first in turn. Cloud Map's default."""
+    routing_policy: RoutingPolicy = "multivalue"
+    """multivalue: eight, each first in turn, Cloud Map's default; else all, the first by weight, of those it picks."""
     ttl: Ttl = 60.0
     """How long others may keep an answer; Cloud Map's usual value."""
     services: tuple[Service, ...] = ()
     """The names in it."""
+    records: tuple[StaticRecord, ...] = ()
+    """Other names in it, written down."""
 
 
 class ServiceDiscoverySection(Described):
@@ -482,6 +500,12 @@ class DnsSection(Described):
     """Where to answer, UDP and TCP."""
     resolvers: DnsEndpoints = ()
     """Who is asked for all that is not ours. None: such questions are refused."""
+    recursion: Annotated[tuple[Cidr, ...], *one_or_more("10.0.0.0/8")] | None = None
+    """Whose clients the resolvers are asked for. Left out: those with private and loopback addresses."""
+    networks: tuple[DnsNetwork, ...] = ()
+    """Where clients are, and which names they see, beyond what the network's subnets say."""
+    latencies: tuple[RegionLatency, ...] = ()
+    """How far regions are from each other, for the latency policy."""
 
 
 # The process

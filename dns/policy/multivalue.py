@@ -6,9 +6,15 @@ fed from these answers (HAProxy, gRPC) see a window sliding over a stable list i
 
 from __future__ import annotations
 
+from .order import Order
+
 ANSWER_LIMIT = 8  # Route 53's and Cloud Map's
 
 
-def turns(count: int, limit: int = ANSWER_LIMIT) -> list[tuple[int, ...]]:
-    """For each place of the ring, the instances by index in the order to answer them."""
-    return [tuple((first + step) % count for step in range(min(count, limit))) for first in range(count)]
+def order(count: int, limit: int | None = None) -> Order:
+    size = min(count, limit or ANSWER_LIMIT)
+
+    def answer(first: int) -> list[int]:
+        return [(first + step) % count for step in range(size)]
+
+    return Order(range(count), answer, size)

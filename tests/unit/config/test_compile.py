@@ -6,7 +6,7 @@ import pytest
 
 from penstock.control.config import Settings
 from penstock.control.config.settings import AccessLogSettings
-from penstock.dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, ServiceSpec
+from penstock.dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, NetworkSpec, ServiceSpec
 from penstock.proxy.health import CheckKey
 from penstock.proxy.specs import (
     ALL_PORTS,
@@ -321,6 +321,7 @@ def test_namespaces_and_services() -> None:
     assert found == DnsSpec(
         listen=(("127.0.0.1", 8053), ("::1", 53)),
         resolvers=(("192.0.2.53", 53),),
+        networks=(NetworkSpec("v", ("10.0.0.0/16",)),),
         namespaces=(
             NamespaceSpec(
                 ("services", "services.app.local"),
@@ -347,7 +348,8 @@ def test_namespaces_and_services() -> None:
                         "multivalue",
                         (
                             InstanceSpec(
-                                "10-0-0-1-80", "10.0.0.1", 80, 255, (("zone", "a"),), CheckKey.of("10.0.0.1", 80, web)
+                                "10-0-0-1-80", "10.0.0.1", 80, 255, (("zone", "a"),), CheckKey.of("10.0.0.1", 80, web),
+                                zone="a",
                             ),
                             InstanceSpec("10-0-0-2-80", "10.0.0.2", 80, 1, health_key=CheckKey("10.0.0.2", 81, web)),
                             InstanceSpec("10-0-0-3-80", "10.0.0.3", 80, 0, health_key=CheckKey("10.0.0.3", 81, web)),

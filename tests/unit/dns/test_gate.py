@@ -35,7 +35,7 @@ ALL = responder()
 @pytest.mark.parametrize("case", packets.CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_each_packet_gets_what_the_table_says(case: packets.Case, transport: str) -> None:
-    reply = ALL.respond(case.packet, transport, not_forwarded)
+    reply = ALL.respond(case.packet, transport, not_forwarded, "127.0.0.1")
     packets.check(case, reply, transport=transport)
     assert ALL.counters.internal_errors == 0
 
@@ -76,7 +76,7 @@ mutated = st.builds(
 @given(st.binary(max_size=600) | mutated | st.binary(max_size=80).map(lambda tail: packets.header() + tail))
 def test_no_bytes_raise_and_every_answer_is_an_answer(packet: bytes) -> None:
     counted = ALL.counters.internal_errors
-    reply = ALL.respond(packet, "udp", not_forwarded)
+    reply = ALL.respond(packet, "udp", not_forwarded, "127.0.0.1")
     assert ALL.counters.internal_errors == counted
     if reply is None:
         assert len(packet) < 12 or packet[2] & 0x80

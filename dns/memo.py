@@ -1,0 +1,99 @@
+"""Questions remembered whole, each with its reply: one table for everybody, or one per view.
+
+A reply goes when something that it depends on is over, and then it alone; so a change of one instance costs the few
+questions about its service, however many others are remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from .answers import Answers, Reply
+from .rings import Dependent
+from .views import View, Views
+
+# Questions per view: twice as many as there are names, for they are asked for A and AAAA, within these. One costs some
+# 600 octets. When there is no room the oldest go, a few at a time; who is alive comes back for the price of a look-up.
+FEWEST, MOST = 4096, 262_144
+EVICTED = 64
+# Questions for names that are not there come in floods of different ones. They have a small room of their own, that is
+# emptied when full: they must not drive out what exists, and all go when a name appears.
+ABSENT_LIMIT = 2048
+PACKET_LIMIT = 512  # octets of a question; nobody's usual query is longer
+CLIENTS_REMEMBERED = 65_536  # addresses, where there are views: some 150 octets each
+
+Memo = dict[bytes, Reply]
+
+
+class ByClient(dict[str, Memo]):
+    """Each client's table, found out once: the first look-up of a client fills in its view's."""
+
+    __slots__ = ("_by_view", "_views")
+
+    def __init__(self, views: Views, by_view: dict[View, Memo]) -> None:
+        super().__init__()
+        self._views = views
+        self._by_view = by_view
+
+    def __missing__(self, client: str) -> Memo:
+        if len(self) >= CLIENTS_REMEMBERED:
+            self.clear()
+        memo = self[client] = self._by_view[self._views.of(client)]
+        return memo
+
+
+class Memos:
+    """`only` is everybody's table. It is None where there are views: then it is `by_client[client]`."""
+
+    __slots__ = ("_absent", "_count", "_limit", "_tables", "by_client", "only")
+
+    def __init__(self, answers: Answers, count: Callable[[Reply], None]) -> None:
+        """`count` is told of each reply that is no longer remembered, for it has counted its own hits."""
+        by_view: dict[View, Memo] = {view: {} for view in answers.views.all}
+        self._tables = tuple(by_view.values())
+        self.only = self._tables[0] if len(self._tables) == 1 else None
+        self.by_client = ByClient(answers.views, by_view)
+        self._absent = answers.absent
+        self._count = count
+        self._limit = max(FEWEST, min(2 * len(answers.registry.names), MOST) // len(self._tables))
+
+    def replies(self) -> Iterator[Reply]:
+        for table in self._tables:
+            yield from table.values()
+
+    def remember(self, key: bytes, reply: Reply, client: str) -> None:
+        if self._absent.remembered is not None and len(self._absent.remembered) >= ABSENT_LIMIT:
+            self.forget([self._absent])
+        table = self.by_client[client] if self.only is None else self.only
+        if len(table) >= self._limit:
+            self._evict(table)
+        table[key] = reply
+        for dependent in reply.depends:
+            if dependent.remembered is None:
+                dependent.remembered = set()
+            dependent.remembered.add(key)
+
+    def forget(self, over: Iterable[Dependent]) -> None:
+        """All replies that depend on one of these."""
+        for dependent in over:
+            keys, dependent.remembered = dependent.remembered, None
+            for key in keys or ():
+                for table in self._tables:
+                    reply = table.pop(key, None)
+                    if reply is not None:
+                        self._dismiss(key, reply)
+
+    def _evict(self, table: Memo) -> None:
+        for key in list(islice(table, EVICTED)):
+            reply = table.pop(key)
+            if any(key in other for other in self._tables):  # another view's still depends on the same
+                self._count(reply)
+            else:
+                self._dismiss(key, reply)
+
+    def _dismiss(self, key: bytes, reply: Reply) -> None:
+        self._count(reply)
+        for dependent in reply.depends:
+            if dependent.remembered is not None:
+                dependent.remembered.discard(key)
