@@ -14,6 +14,7 @@ from dnslib import QTYPE, DNSRecord
 from ..dns.cache import Cache
 from ..dns.counters import DnsCounters
 from ..dns.forwarder import Forwarder
+from ..dns.forwarding_specs import CacheSpec
 from ..dns.wire import CLASS_IN, RD, TCP_SIZE, Question, Rcode, Type, encode_name
 from ..proxy.names import Answer, Denied, Failed
 
@@ -30,11 +31,11 @@ class DnsLookUp:
 
     def __init__(self) -> None:
         # No cache: a name is asked for when what was known of it is over.
-        self._forwarder = Forwarder(Cache(capacity=0), DnsCounters())
+        self._forwarder = Forwarder(Cache(CacheSpec(capacity=0, stale=0)), DnsCounters())
 
     def use(self, resolvers: Resolvers) -> None:
         """Ask these from now on. None: the machine's own, as they are at this moment."""
-        self._forwarder.resolvers = resolvers or system_resolvers()
+        self._forwarder.use(resolvers or system_resolvers())
 
     async def stop(self) -> None:
         await self._forwarder.stop()

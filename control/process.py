@@ -138,6 +138,10 @@ def listening(runtime: Runtime) -> list[str]:
         for listener in runtime.proxy.listeners.values()
     ]
     lines += [f"listening on {host_port(*bound)} (DNS, UDP and TCP)" for bound in runtime.dns.bound]
+    lines += [
+        f"listening on {host_port(address, port)} (DNS over {protocol})"
+        for address, port, protocol in runtime.dns.bound_secure
+    ]
     if runtime.admin.bound is not None:
         lines.append(f"listening on {host_port(*runtime.admin.bound)} (admin)")
     if runtime.workers is not None:

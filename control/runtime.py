@@ -26,6 +26,7 @@ from ..proxy.resolution import Resolution
 from ..proxy.server import Proxy
 from .admin.server import Admin
 from .change import UNCHANGED, Change, Prepared, prepare_all
+from .dns_tls import context_for
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
 from .explain import live_report
 from .filters import InstalledFilters
@@ -84,7 +85,11 @@ class Runtime:
         self.health = HealthTable()
         self.workers = Workers(workers, self.health) if workers > 1 else None
         self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing, filters=InstalledFilters())
-        self.dns = DnsReservation() if self.workers else DnsServer(self.health, shared=sharing == "shared")
+        self.dns = (
+            DnsReservation()
+            if self.workers
+            else DnsServer(self.health, shared=sharing == "shared", contexts=context_for)
+        )
         self.checker = Checker(self.health, connect_allowed=self._why_denied, rng=random.Random())
         self.look_up = DnsLookUp()
         self.resolution = Resolution(self.look_up, self._addresses_changed)
@@ -124,7 +129,8 @@ class Runtime:
     def bound(self) -> list[tuple[str, int]]:
         """Every address that is listened on."""
         listeners = [listener.bound for listener in self.proxy.listeners.values()]
-        return [*listeners, *self.dns.bound, *filter(None, [self.admin.bound])]
+        secure = [(address, port) for address, port, _ in self.dns.bound_secure]
+        return [*listeners, *self.dns.bound, *secure, *filter(None, [self.admin.bound])]
 
     async def start(self, settings: Settings) -> None:
         """Begin to serve. CannotApply says in a sentence what this machine does not allow; nothing is open then."""

@@ -2,65 +2,112 @@
 
 An entry is the answer and authority sections as they came, and where their TTLs stand; what goes out is a copy with
 every TTL lowered by the entry's age. How long an answer may be kept is RFC 2181 section 8's and RFC 2308 section 5's to
-say. The additional section is left away: it is the least trustworthy part (RFC 2181 section 5.4.1) and nobody's answer.
+say, within the floor and ceilings of the specification; past its end it may still serve when no resolver does (RFC
+8767). The additional section is left away: it is the least trustworthy part (RFC 2181 section 5.4.1), nobody's answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .extended_errors import STALE, STALE_NXDOMAIN, ExtendedError
+from .forwarding_specs import BY_DEFAULT, CacheSpec
 from .wire import HEADER_SIZE, RA, Question, Rcode, Response, Type, head, opt_for, soa_minimum
 
-CAPACITY = 8 << 20  # octets; some 20,000 answers. Unbound keeps 4 + 4 MiB, dnsmasq 150 names
-TTL_FLOOR = 0  # an answer is never kept longer than its owner said
-TTL_CEILING = 86400  # Unbound's and dnsmasq's; a mistaken TTL of years shall end
-NEGATIVE_CEILING = 3600  # Unbound's; a name that was missing may be created
 ENTRY_OVERHEAD = 500  # octets that an entry costs besides its bytes, about
+STALE_TTL = 30  # seconds, on answers that are past their end: RFC 8767 section 4
+RETRY_AFTER = 30.0  # seconds that an answer past its end serves without asking again, once that failed: section 5
+FAILURE_TTL = 1.0  # seconds that a failure is remembered: enough for a burst, short for whoever waits (RFC 9520: 1-300)
+FAILURE_LIMIT = 4096  # failures remembered; a flood of names that fail shall not grow
+PREFETCH_HITS = 2  # times it was asked for, before it is worth keeping fresh
+PREFETCH_LEAST = 10  # seconds; what lives shorter would be fetched all the time. BIND's prefetch asks for 9
+PREFETCH_PART = 0.1  # of its lifetime: who asks within that has it fetched anew. Unbound's and BIND's
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
     """A resolver's answer without its header and question. `ttls` are (offset in body, seconds)."""
 
-    rcode: int
-    answers: int
-    authorities: int
-    body: bytes
-    ttls: tuple[tuple[int, int], ...]
-    lifetime: int  # seconds it may be kept; 0: for those who asked, and nobody later
-    stored: float
+    __slots__ = (
+        "answers",
+        "authorities",
+        "body",
+        "hits",
+        "lifetime",
+        "prefetch_at",
+        "rcode",
+        "retry_at",
+        "stored",
+        "ttls",
+    )
+
+    def __init__(
+        self,
+        rcode: int,
+        answers: int,
+        authorities: int,
+        body: bytes,
+        ttls: tuple[tuple[int, int], ...],
+        lifetime: int,
+        stored: float,
+    ) -> None:
+        self.rcode = rcode
+        self.answers = answers
+        self.authorities = authorities
+        self.body = body
+        self.ttls = ttls
+        self.lifetime = lifetime  # seconds it may be kept; 0: for those who asked, and nobody later
+        self.stored = stored
+        self.hits = 0
+        self.retry_at = 0.0  # when resolvers are asked again, after they had nothing better
+        # Where prefetch begins; the end where it never does.
+        part = lifetime * PREFETCH_PART if lifetime >= PREFETCH_LEAST else 0.0
+        self.prefetch_at = stored + lifetime - part
 
     @property
     def size(self) -> int:
         return len(self.body) + 16 * len(self.ttls) + ENTRY_OVERHEAD
 
-    def render(self, question: Question, limit: int, now: float) -> bytes | None:
-        """The packet for one client, its question as it spelled it; None: it needs more than `limit` octets."""
-        opt = opt_for(question)
-        if HEADER_SIZE + len(question.section) + len(self.body) + len(opt) > limit:
-            return None
+    def is_fresh(self, now: float) -> bool:
+        return now - self.stored < self.lifetime
+
+    def wants_prefetch(self, now: float) -> bool:
+        return self.hits >= PREFETCH_HITS and self.prefetch_at <= now and self.retry_at <= now
+
+    @property
+    def stale_error(self) -> ExtendedError:
+        return STALE_NXDOMAIN if self.rcode == Rcode.NXDOMAIN else STALE
+
+    def aged(self, now: float) -> bytes:
+        """The sections with the TTLs that are left."""
         age = int(now - self.stored)
+        stale = age >= self.lifetime > 0
         body = bytearray(self.body)
         for offset, ttl in self.ttls:
-            body[offset : offset + 4] = max(ttl - age, 0).to_bytes(4)
+            left = STALE_TTL if stale else max(ttl - age, 0)
+            body[offset : offset + 4] = left.to_bytes(4)
+        return bytes(body)
+
+    def render(self, question: Question, limit: int, now: float, error: ExtendedError | None = None) -> bytes | None:
+        """The packet for one client, its question as it spelled it; None: it needs more than `limit` octets."""
+        opt = opt_for(question, error.option if error is not None else b"")
+        if HEADER_SIZE + len(question.section) + len(self.body) + len(opt) > limit:
+            return None
+        return b"".join((question.id.to_bytes(2), self.head(question), self.aged(now), opt))
+
+    def head(self, question: Question) -> bytes:
         # AA is not ours to claim. AD says that somebody validated; we did not, and cannot know who did: it stays 0.
-        front = head(question, RA | self.rcode, self.answers, self.authorities)
-        return b"".join((question.id.to_bytes(2), front, body, opt))
+        return head(question, RA | self.rcode, self.answers, self.authorities)
 
 
 def entry_of(
-    packet: bytes,
-    response: Response,
-    question: Question,
-    now: float,
-    floor: int = TTL_FLOOR,
-    ceiling: int = TTL_CEILING,
+    packet: bytes, response: Response, question: Question, now: float, spec: CacheSpec = BY_DEFAULT.cache
 ) -> Entry:
     """`packet` has been walked by `read_response`, which says where everything stands."""
     start = HEADER_SIZE + len(question.section)
     kept = (*response.answers, *response.authorities)
-    # A TTL with its top bit set is 0 (RFC 2181 section 8).
-    ttls = [(found.ttl_at - start, 0 if found.ttl >> 31 else min(max(found.ttl, floor), ceiling)) for found in kept]
+    # A TTL with its top bit set is 0 (RFC 2181 section 8). The floor raises a 0 too.
+    ttls = [
+        (found.ttl_at - start, min(max(0 if found.ttl >> 31 else found.ttl, spec.min_ttl), spec.max_ttl))
+        for found in kept
+    ]
     lifetime = min((ttl for _, ttl in ttls), default=0)
     if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
         lifetime = 0
@@ -70,7 +117,7 @@ def entry_of(
         soa = next((found for found in response.authorities if found.rtype == Type.SOA), None)
         # Without an SOA nobody says how long there will be nothing (RFC 2308 section 5).
         minimum = soa_minimum(packet, soa) if soa else 0
-        lifetime = 0 if minimum >> 31 else min(lifetime, minimum, NEGATIVE_CEILING)
+        lifetime = 0 if minimum >> 31 else min(lifetime, minimum, spec.max_negative_ttl)
     return Entry(
         response.rcode,
         len(response.answers),
@@ -85,32 +132,72 @@ def entry_of(
 class Cache:
     """Entries by question (name without case, type, class) and by what changes an answer: DO and CD."""
 
-    __slots__ = ("_entries", "capacity", "size")
+    __slots__ = ("_entries", "_failures", "size", "spec")
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity = capacity
+    def __init__(self, spec: CacheSpec = BY_DEFAULT.cache) -> None:
+        self.spec = spec
         self.size = 0
         self._entries: dict[bytes, Entry] = {}  # least recently used first
+        self._failures: dict[bytes, float] = {}  # until when
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def use(self, spec: CacheSpec) -> None:
+        """Entries keep the TTLs they have."""
+        self.spec = spec
+        self._shrink()
+
+    def clear(self) -> None:
+        self.size = 0
+        self._entries.clear()
+        self._failures.clear()
+
     def get(self, key: bytes, now: float) -> Entry | None:
+        """What is kept, past its end too (`is_fresh` tells) while it may still serve."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return None
-        if now - entry.stored >= entry.lifetime:
+        if now - entry.stored >= entry.lifetime + self.spec.stale:
             self.size -= entry.size
             return None
         self._entries[key] = entry
+        entry.hits += 1
         return entry
 
     def put(self, key: bytes, entry: Entry) -> None:
-        if not entry.lifetime or entry.size > self.capacity:
+        if self._failures:
+            self._failures.pop(key, None)
+        if not entry.lifetime or entry.size > self.spec.capacity:
             return
         old = self._entries.pop(key, None)
         self.size += entry.size - (old.size if old else 0)
         self._entries[key] = entry
-        while self.size > self.capacity:
+        self._shrink()
+
+    def fail(self, key: bytes, now: float) -> None:
+        """No resolver had an answer. What is kept of the question stays, and serves for a while without asking."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.retry_at = now + RETRY_AFTER
+            return
+        if len(self._failures) >= FAILURE_LIMIT:
+            self._failures.clear()
+        self._failures[key] = now + FAILURE_TTL
+
+    def failed(self, key: bytes, now: float) -> bool:
+        """Whether asking has failed a moment ago."""
+        if not self._failures:
+            return False
+        until = self._failures.get(key)
+        if until is None:
+            return False
+        if now < until:
+            return True
+        del self._failures[key]
+        return False
+
+    def _shrink(self) -> None:
+        while self.size > self.spec.capacity:
             oldest = next(iter(self._entries))
             self.size -= self._entries.pop(oldest).size

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from ipaddress import ip_address
 
 from .counters import DnsCounters
-from .server import Endpoint, Prepared
+from .server import Endpoint, Prepared, SecureEndpoint
 from .specs import DnsSpec
+from .transport_specs import SecureProtocol
 from .udp import udp_socket
 
 
@@ -24,10 +25,19 @@ class DnsReservation:
     def __init__(self) -> None:
         self.counters = DnsCounters()
         self._held: dict[Endpoint, socket.socket] = {}
+        self._secure: dict[Endpoint, SecureProtocol] = {}
 
     @property
     def bound(self) -> list[Endpoint]:
-        return list(self._held)
+        return [endpoint for endpoint in self._held if endpoint not in self._secure]
+
+    @property
+    def bound_secure(self) -> list[SecureEndpoint]:
+        return [(*endpoint, protocol) for endpoint, protocol in self._secure.items()]
+
+    @property
+    def top_names(self) -> None:
+        """Those who serve know them, each for itself."""
 
     def health_changed(self, keys: Iterable[Hashable]) -> None:
         """It has no answers that could change."""
@@ -36,15 +46,19 @@ class DnsReservation:
         """OSError with the address in it if one cannot be had."""
         taken: dict[Endpoint, socket.socket] = {}
         with ExitStack() as undo:
-            for endpoint in dict.fromkeys(spec.listen):
+            secure: dict[Endpoint, SecureProtocol] = {
+                (listener.address, listener.port): listener.protocol for listener in spec.transport.secure
+            }
+            wanted = dict.fromkeys([*spec.listen, *secure])
+            for endpoint in wanted:
                 if endpoint not in self._held:
-                    taken[endpoint] = _reserved(*endpoint)
+                    taken[endpoint] = _reserved(*endpoint, udp=endpoint in spec.listen)
                     undo.callback(taken[endpoint].close)
             abort = undo.pop_all().close
 
         def commit() -> None:
-            before = self._held
-            self._held = {endpoint: taken.get(endpoint) or before[endpoint] for endpoint in spec.listen}
+            before, self._secure = self._held, secure
+            self._held = {endpoint: taken.get(endpoint) or before[endpoint] for endpoint in wanted}
             for endpoint, held in before.items():
                 if endpoint not in self._held:
                     held.close()
@@ -57,12 +71,13 @@ class DnsReservation:
         self._held = {}
 
 
-def _reserved(address: str, port: int) -> socket.socket:
+def _reserved(address: str, port: int, *, udp: bool) -> socket.socket:
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
     transport = "udp"
     try:
-        udp_socket(address, port).close()
+        if udp:
+            udp_socket(address, port).close()
         transport = "tcp"
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

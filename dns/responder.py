@@ -59,6 +59,10 @@ class Responder:
         """ValueError in words if it is not there."""
         self.memos.forget(self.answers.deregister(namespace, service, instance_id))
 
+    def remembered(self, key: bytes, client: str) -> Reply | None:
+        """The reply to a query over UDP without its id, for who is not in the hurry of the listener."""
+        return (self.memos.by_client[client] if self.memo is None else self.memo).get(key)
+
     def count_hits(self) -> None:
         """Brings what the remembered replies counted by themselves into the counters."""
         for reply in self.memos.replies():
@@ -84,11 +88,11 @@ class Responder:
         reply = self.answers.reply(question, limit, self.answers.views.of(client))
         memorable = transport == "udp" and len(packet) <= PACKET_LIMIT and not question.trailing
         if reply is None:
-            if question.flags & RD and self._forwarder.resolvers:
+            if question.flags & RD and self._forwarder.takes(question):
                 if self.admission.may_recurse(client):
                     return self._forwarder.ask(question, transport, limit, deliver) or LATER
                 memorable = False  # another client may well be told
-                self.counters.recursion_refused += 1
+                self.counters.refused["recursion"] += 1
                 reply = self.answers.refusal(question, Rcode.REFUSED, recursion=False)
             else:
                 reply = self.answers.refusal(question, Rcode.REFUSED)

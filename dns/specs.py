@@ -10,6 +10,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .forwarding_specs import BY_DEFAULT as FORWARDING
+from .forwarding_specs import ForwardingSpec
+from .transport_specs import BY_DEFAULT as TRANSPORT
+from .transport_specs import TransportSpec
+
 RoutingPolicy = Literal["weighted", "multivalue", "failover", "latency", "geolocation"]
 RecordType = Literal["A", "AAAA", "SRV", "HTTPS", "SVCB"]
 StaticType = Literal["A", "AAAA", "CNAME", "TXT", "SRV"]
@@ -92,3 +97,5 @@ class DnsSpec:
     recursion: tuple[str, ...] | None = None  # CIDRs whose clients the resolvers are asked for; None: private networks
     networks: tuple[NetworkSpec, ...] = ()
     latencies: tuple[tuple[str, str, float], ...] = ()  # (region, region, seconds), both ways unless both are given
+    forwarding: ForwardingSpec = FORWARDING
+    transport: TransportSpec = TRANSPORT

@@ -1,4 +1,5 @@
-"""DNS over TCP (RFC 7766): two octets of length before each message, many queries at once, answers in any order.
+"""DNS over TCP (RFC 7766) and over TLS (RFC 7858): two octets of length before each message, many queries at once,
+answers in any order.
 
 A connection is worth what it does: only a complete query moves its deadline, so neither silence nor a byte now and then
 holds it. Memory per connection is bounded on both sides: one message coming in, one buffer of answers going out.
@@ -9,11 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import cast
 
-from .responder import LATER, Responder
+from .counters import Transport
+from .guard import Guard
+from .responder import LATER, Deliver, Later, Responder
 from .wire import HEADER_SIZE
 
 IDLE_TIMEOUT = 10.0  # seconds since the last complete query; BIND 30, Knot 10, Unbound 30
@@ -24,6 +30,7 @@ PENDING_LIMIT = 128  # forwarded questions of one connection; then it is not rea
 BURST = 64  # messages before the loop gets its turn back
 BACKLOG = 512
 FLUSH_TIMEOUT = 0.5  # seconds that a stopping server gives the last answers to leave
+HANDSHAKE_TIMEOUT = 5.0  # seconds for TLS; the proxy's listeners give 10
 ACCEPT_PAUSE = 1.0  # seconds without accepting when descriptors have run out; asyncio's
 
 
@@ -49,45 +56,25 @@ def tcp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
     return sock
 
 
-class DnsStream(asyncio.Protocol):
-    """One connection."""
+class Stream(asyncio.Protocol):
+    """One connection, whatever is spoken on it. Only a complete query moves its deadline."""
 
-    __slots__ = (
-        "_buffer",
-        "_client",
-        "_connections",
-        "_ended",
-        "_paused",
-        "_pending",
-        "_responder",
-        "_scheduled",
-        "_transport",
-        "deadline",
-    )
+    __slots__ = ("_connections", "_transport", "client", "deadline")
 
-    def __init__(self, connections: Connections, responder: Responder, client: str) -> None:
+    def __init__(self, connections: Connections, client: str) -> None:
         self._connections = connections
-        self._responder = responder
-        self._client = client
-        self._buffer = bytearray()
-        self._pending = 0
-        self._paused = False  # our answers are not read
-        self._ended = False  # the client has sent its last query
-        self._scheduled = False
         self._transport: asyncio.Transport | None = None
+        self.client = client
         self.deadline = connections.loop.time() + IDLE_TIMEOUT
 
     @property
-    def client(self) -> str:
-        return self._client
+    def busy(self) -> bool:
+        """Somebody waits for an answer."""
+        raise NotImplementedError
 
     @property
     def _open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._pending)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -97,25 +84,7 @@ class DnsStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._buffer.clear()
         self._connections.remove(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._work()
-
-    def eof_received(self) -> bool:
-        """A half-closed client still gets its answers; the connection closes after the last."""
-        self._ended = True
-        self._work()
-        return True
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._work()
 
     def close(self) -> None:
         """After what has been written is sent."""
@@ -125,6 +94,49 @@ class DnsStream(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _alive(self) -> None:
+        self.deadline = self._connections.loop.time() + IDLE_TIMEOUT
+
+
+class DnsStream(Stream):
+    """Messages with their lengths before them."""
+
+    __slots__ = ("_buffer", "_ended", "_paused", "_pending", "_scheduled", "_speaks")
+
+    def __init__(self, connections: Connections, client: str, speaks: Transport = "tcp") -> None:
+        super().__init__(connections, client)
+        self._speaks: Transport = speaks
+        self._buffer = bytearray()
+        self._pending = 0
+        self._paused = False  # our answers are not read
+        self._ended = False  # the client has sent its last query
+        self._scheduled = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._buffer.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._work()
+
+    def eof_received(self) -> bool:
+        """A half-closed client still gets its answers; the connection closes after the last."""
+        self._ended = True
+        self._work()
+        return self._speaks == "tcp"  # below TLS nothing can be half closed
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._work()
 
     def _work(self) -> None:
         """Answers the complete messages that are there, as far as the limits allow; then decides whether to read on."""
@@ -148,7 +160,7 @@ class DnsStream(asyncio.Protocol):
             message = bytes(self._buffer[at + 2 : end])
             at = end
             done += 1
-            self.deadline = self._connections.loop.time() + IDLE_TIMEOUT
+            self._alive()
             self._answer(message)
         del self._buffer[:at]
         self._read_on()
@@ -158,7 +170,7 @@ class DnsStream(asyncio.Protocol):
         self._work()
 
     def _answer(self, message: bytes) -> None:
-        packet = self._responder.respond(message, "tcp", self._deliver, self._client)
+        packet = self._connections.respond(message, self.client, self._speaks, self._deliver)
         if packet is LATER:
             self._pending += 1
         elif packet is None:
@@ -192,20 +204,26 @@ class DnsStream(asyncio.Protocol):
 class Connections:
     """All TCP connections of a server: their caps, and one timer for all deadlines."""
 
-    __slots__ = ("_addresses", "_emptied", "_responder", "_streams", "_timer", "loop")
+    __slots__ = ("_addresses", "_emptied", "_responder", "_streams", "_timer", "guard", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, responder: Responder) -> None:
         self.loop = loop
         self._responder = responder
-        self._streams: dict[DnsStream, None] = {}  # in order of arrival
+        self.guard: Guard | None = None
+        self._streams: dict[Stream, None] = {}  # in order of arrival
         self._addresses: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
-    def __contains__(self, stream: DnsStream) -> bool:
+    def __contains__(self, stream: Stream) -> bool:
         return stream in self._streams
 
-    def admit(self, client: str) -> DnsStream | None:
+    def respond(self, message: bytes, client: str, speaks: Transport, deliver: Deliver) -> bytes | Later | None:
+        if self.guard is not None:
+            return self.guard.respond(message, client, speaks, deliver)
+        return self._responder.respond(message, speaks, deliver, client)
+
+    def admit(self, client: str, make: Callable[[], Stream]) -> Stream | None:
         """A place for a connection, at the cost of the one that has been idle longest if the house is full."""
         counters = self._responder.counters
         if self._addresses[client] >= ADDRESS_LIMIT:
@@ -217,7 +235,7 @@ class Connections:
         if not admitted:
             counters.tcp_refused += 1
             return None
-        stream = DnsStream(self, self._responder, client)
+        stream = make()
         self._streams[stream] = None
         self._addresses[client] += 1
         counters.tcp_accepted += 1
@@ -226,7 +244,7 @@ class Connections:
             self._timer = self.loop.call_later(1.0, self._sweep)
         return stream
 
-    def remove(self, stream: DnsStream) -> None:
+    def remove(self, stream: Stream) -> None:
         if stream not in self._streams:
             return
         del self._streams[stream]
@@ -236,6 +254,9 @@ class Connections:
         self._responder.counters.tcp_active -= 1
         if not self._streams and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def count_failed_handshake(self) -> None:
+        self._responder.counters.tls_handshakes_failed += 1
 
     def close_idle(self) -> None:
         for stream in [stream for stream in self._streams if not stream.busy]:
@@ -272,12 +293,23 @@ class Connections:
 
 
 class TcpListener:
-    __slots__ = ("_connecting", "_connections", "_loop", "_sock", "_timer")
+    """`make` makes what speaks with a client; with a `context` it does so below TLS."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, connections: Connections) -> None:
+    __slots__ = ("_connecting", "_connections", "_loop", "_sock", "_timer", "context", "make")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        connections: Connections,
+        context: ssl.SSLContext | None = None,
+        make: Callable[[Connections, str], Stream] | None = None,
+    ) -> None:
         self._loop = loop
         self._sock = sock
         self._connections = connections
+        self.context = context  # replaced when certificates are: for connections that come then
+        self.make = make or DnsStream
         self._connecting: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -305,7 +337,8 @@ class TcpListener:
                     self._timer = self._loop.call_later(ACCEPT_PAUSE, self.start)
                     return
                 continue  # this client is gone already (ECONNABORTED)
-            stream = self._connections.admit(client[0])
+            make = partial(self.make, self._connections, client[0])
+            stream = self._connections.admit(client[0], make)
             if stream is None:
                 sock.close()
                 continue
@@ -313,11 +346,24 @@ class TcpListener:
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, sock: socket.socket, stream: DnsStream) -> None:
+    async def handshakes_ended(self) -> None:
+        """Nobody who is not through his handshake will be answered."""
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+
+    async def _connect(self, sock: socket.socket, stream: Stream) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: stream, sock)
+            if self.context is None:
+                await self._loop.connect_accepted_socket(lambda: stream, sock)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: stream, sock, ssl=self.context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                )
         except BaseException as error:
             self._connections.remove(stream)
             sock.close()
-            if not isinstance(error, OSError):
+            if self.context is not None and isinstance(error, (OSError, EOFError)):
+                self._connections.count_failed_handshake()
+            if not isinstance(error, (OSError, EOFError)):
                 raise

@@ -10,9 +10,11 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
+from .guard import Guard
 from .responder import Responder
 
 BURST = 64  # datagrams before the loop gets its turn back: 0.4 ms at most, so TCP and timers are not starved
@@ -50,24 +52,30 @@ def udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
 
 
 class UdpListener:
-    __slots__ = ("_loop", "_responder", "_sock", "_wildcard")
+    __slots__ = ("_guard", "_loop", "_responder", "_sock", "_wildcard")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, responder: Responder) -> None:
         self._loop = loop
         self._sock = sock
         self._responder = responder
+        self._guard: Guard | None = None
         self._wildcard = ip_address(sock.getsockname()[0]).is_unspecified
 
-    def start(self) -> None:
-        self._loop.add_reader(self._sock, self._drain_wildcard if self._wildcard else self._drain)
+    def start(self, guard: Guard | None = None) -> None:
+        """Again when the guard has changed."""
+        self._guard = guard
+        self._loop.add_reader(self._sock, self._way_to_drain())
 
     def stop(self) -> None:
         """A burst of what has arrived is still answered. The socket stays open for answers under way, until `close`."""
         self._loop.remove_reader(self._sock)
-        if self._wildcard:
-            self._drain_wildcard()
-        else:
-            self._drain()
+        self._way_to_drain()()
+
+    def _way_to_drain(self) -> Callable[[], None]:
+        """Chosen once, so that no query pays for what is not configured."""
+        if self._guard is not None:
+            return partial(self._drain_guarded, self._guard)
+        return self._drain_wildcard if self._wildcard else self._drain
 
     def close(self) -> None:
         self._loop.remove_reader(self._sock)
@@ -117,6 +125,16 @@ class UdpListener:
                 if not isinstance(packet, bytes):
                     continue
             self._send(packet, client, destination)
+
+    def _drain_guarded(self, guard: Guard) -> None:
+        for _ in range(BURST):
+            try:
+                query, destination, _flags, client = self._sock.recvmsg(RECEIVE_SIZE, 64 if self._wildcard else 0)
+            except OSError:
+                return
+            packet = guard.respond(query, client[0], "udp", self._deliver_to(client, destination))
+            if isinstance(packet, bytes):
+                self._send(packet, client, destination)
 
     def _deliver_to(
         self, client: Address, destination: list[tuple[int, int, bytes]] | None = None

@@ -62,13 +62,14 @@ class Rcode(IntEnum):
 _HEADER = Struct("!HHHHHH")
 _FIXED = Struct("!HHIH")  # type, class, ttl, rdlength: what follows every owner name
 _PAIR = Struct("!HH")
+_OPT_FRONT = b"\0" + Type.OPT.to_bytes(2)
 _OPT = Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, rdlength
 
 
 class Question:
     """A query that passed the gate. `section` is the question as it was sent, byte for byte (0x20 lives there)."""
 
-    __slots__ = ("do", "edns", "flags", "id", "key", "qclass", "qtype", "section", "trailing", "udp_size")
+    __slots__ = ("do", "edns", "flags", "id", "key", "options", "qclass", "qtype", "section", "trailing", "udp_size")
 
     def __init__(self, message_id: int, flags: int, section: bytes, qtype: int, qclass: int) -> None:
         self.id = message_id
@@ -78,6 +79,7 @@ class Question:
         self.qtype = qtype
         self.qclass = qclass
         self.edns = False
+        self.options = 0  # where those of the OPT begin in the packet; meaningless without EDNS
         self.do = False
         self.udp_size = PLAIN_UDP_SIZE
         self.trailing = False  # bytes follow the message; they are ignored, as everyone does
@@ -137,6 +139,7 @@ def read_query(packet: bytes) -> Question | Rejection:
                 return _reject("edns", Rcode.FORMERR, message_id, flags)
             options = at
             question.edns = True
+            question.options = at
             question.do = bool(ttl & DO)
             question.udp_size = min(max(rclass, PLAIN_UDP_SIZE), EDNS_UDP_SIZE)
             if ttl >> 16 & 0xFF:
@@ -178,15 +181,17 @@ def _bad_version(question: Question) -> bytes:
     return header + question.section + opt_record(question.do, Rcode.BADVERS)
 
 
-def opt_record(do: bool, rcode: int = 0, udp_size: int = EDNS_UDP_SIZE) -> bytes:
-    return _OPT.pack(0, Type.OPT, udp_size, rcode >> 4, 0, DO if do else 0, 0)
+def opt_record(do: bool, rcode: int = 0, udp_size: int = EDNS_UDP_SIZE, options: bytes = b"") -> bytes:
+    return _OPT.pack(0, Type.OPT, udp_size, rcode >> 4, 0, DO if do else 0, len(options)) + options
 
 
 # Of the client's OPT only DO is repeated; without an OPT there is none in the answer (RFC 6891 section 7).
 _NO_OPT, _PLAIN_OPT, _DO_OPT = b"", opt_record(False), opt_record(True)
 
 
-def opt_for(question: Question) -> bytes:
+def opt_for(question: Question, options: bytes = b"") -> bytes:
+    if options and question.edns:
+        return opt_record(question.do, options=options)
     return (_DO_OPT if question.do else _PLAIN_OPT) if question.edns else _NO_OPT
 
 
@@ -201,12 +206,12 @@ def head(question: Question, flags: int, answers: int = 0, authorities: int = 0,
     return header[2:] + question.section
 
 
-def bare_reply(question: Question, flags: int) -> bytes:
+def bare_reply(question: Question, flags: int, options: bytes = b"") -> bytes:
     """A whole answer without records: a refusal, a failure, or (with TC) the word to come back over TCP.
 
     The question stays in it: glibc throws a TC answer without one away and never tries TCP.
     """
-    return question.id.to_bytes(2) + head(question, flags) + opt_for(question)
+    return question.id.to_bytes(2) + head(question, flags) + opt_for(question, options)
 
 
 def encode_name(name: str) -> bytes:
@@ -270,10 +275,11 @@ class Response:
     end: int  # of the authority section: where what we relay ends
 
 
-def read_response(packet: bytes, message_id: int, section: bytes) -> Response | None:
+def read_response(packet: bytes, message_id: int, section: bytes, *, fold: bool = False) -> Response | None:
     """None: this is not the answer to that question, or is malformed; either way the sender may still send it.
 
-    The question must come back exactly as it was sent, its case too. A truncated answer is read no further than that.
+    The question must come back exactly as it was sent; with `fold`, but for the case of its letters. A truncated answer
+    is read no further than that.
     """
     size = len(packet)
     start = HEADER_SIZE + len(section)
@@ -284,7 +290,8 @@ def read_response(packet: bytes, message_id: int, section: bytes) -> Response | 
         return None
     if not questions and flags & RCODE_MASK == Rcode.FORMERR:  # from a server that knew no EDNS, or no question
         return Response(flags, Rcode.FORMERR, False, (), (), HEADER_SIZE)
-    if questions != 1 or packet[HEADER_SIZE:start] != section:
+    got_section = packet[HEADER_SIZE:start]
+    if questions != 1 or (got_section != section and not (fold and got_section.lower() == section.lower())):
         return None
     if flags & TC:
         return Response(flags, flags & RCODE_MASK, False, (), (), start)
@@ -363,3 +370,38 @@ def _skip_name(packet: bytes, at: int, lengths: dict[int, int]) -> int:
 def soa_minimum(packet: bytes, soa: ReceivedRecord) -> int:
     """MINIMUM, the last of an SOA's five numbers: found from its end, so no name has to be read."""
     return int.from_bytes(packet[soa.end - 4 : soa.end])
+
+
+def find_option(packet: bytes, question: Question, code: int) -> tuple[int, bytes] | None:
+    """Where the first EDNS option with this code stands in a query that passed the gate, and its data."""
+    at = question.options
+    end = at + int.from_bytes(packet[at - 2 : at])
+    while at < end:
+        found, length = _PAIR.unpack_from(packet, at)
+        if found == code:
+            return at, packet[at + 4 : at + 4 + length]
+        at += 4 + length
+    return None
+
+
+def with_option_removed(packet: bytes, question: Question, at: int, reserve: int) -> bytes:
+    """The query without the option at `at`, from a client that takes `reserve` octets less."""
+    start = question.options  # after the OPT's type, size, flags and length: 2 + 2 + 4 + 2 octets
+    length = int.from_bytes(packet[start - 2 : start])
+    removed = 4 + int.from_bytes(packet[at + 2 : at + 4])
+    size = max(question.udp_size - reserve, 0)
+    changed = packet[: start - 8] + size.to_bytes(2) + packet[start - 6 : start - 2]
+    changed += (length - removed).to_bytes(2) + packet[start:at]
+    return changed + packet[at + removed :]
+
+
+def append_option(reply: bytes, code: int, data: bytes) -> bytes:
+    """One of our own answers, whose last record is an OPT, with an option more in it."""
+    at = reply.rfind(_OPT_FRONT)
+    while at >= 0:
+        start = at + len(_OPT_FRONT) + 8
+        if start + int.from_bytes(reply[start - 2 : start]) == len(reply):
+            option = _PAIR.pack(code, len(data)) + data
+            return reply[: start - 2] + (len(reply) - start + len(option)).to_bytes(2) + reply[start:] + option
+        at = reply.rfind(_OPT_FRONT, 0, at)
+    return reply

@@ -234,6 +234,15 @@ def _dns(counters: DnsCounters) -> Iterator[Metric]:
         ("penstock_dns_responses", "Answers by response code.", "rcode", counters.responses),
         ("penstock_dns_dropped", "Packets never answered, by reason.", "reason", counters.dropped),
         ("penstock_dns_rejected", "Packets that are no good query, and were told so.", "reason", counters.rejected),
+        (
+            "penstock_dns_refused",
+            "Queries refused, answers held back or cut short, by reason.",
+            "reason",
+            counters.refused,
+        ),
+        ("penstock_dns_resolver_answers", "Answers of resolvers.", "resolver", counters.forward_answers),
+        ("penstock_dns_resolver_failures", "Silence of resolvers.", "resolver", counters.forward_failures),
+        ("penstock_dns_resolver_seconds", "What their answers took, in all.", "resolver", counters.forward_seconds),
         ("penstock_dns_send_failures", "Answers the kernel would not send.", "reason", counters.send_failed),
     )
     for name, text, label, counts in by_word:
@@ -243,11 +252,26 @@ def _dns(counters: DnsCounters) -> Iterator[Metric]:
         yield family
     plain = (
         ("penstock_dns_truncated", "Answers sent with TC.", counters.truncated),
-        ("penstock_dns_recursion_refused", "Strangers who asked for what is not ours.", counters.recursion_refused),
         ("penstock_dns_forwarded", "Questions that resolvers were asked.", counters.forwarded),
         ("penstock_dns_forward_tries", "Queries sent to resolvers for them.", counters.forward_tries),
         ("penstock_dns_forward_failures", "Questions that no resolver answered.", counters.forward_failed),
         ("penstock_dns_forward_coalesced", "Clients who joined a question under way.", counters.forward_coalesced),
+        ("penstock_dns_forward_hedged", "Queries to a second resolver at the same time.", counters.forward_hedged),
+        ("penstock_dns_forward_tcp", "Queries to resolvers over TCP.", counters.forward_tcp),
+        ("penstock_dns_forward_unusable", "Answers that say nothing about the name.", counters.forward_unusable),
+        ("penstock_dns_forward_folded", "Answers in letters of another case.", counters.forward_folded),
+        ("penstock_dns_forward_ignored", "Packets that answered no question.", counters.forward_ignored),
+        ("penstock_dns_forward_loops", "Questions of ours that came back.", counters.forward_loops),
+        (
+            "penstock_dns_forward_remembered_failures",
+            "Questions that had failed a moment ago.",
+            counters.forward_remembered_failures,
+        ),
+        ("penstock_dns_private_reverse", "Names of private addresses kept home.", counters.private_reverse),
+        ("penstock_dns_cache_stale", "Answers given past their end.", counters.cache_stale),
+        ("penstock_dns_cache_prefetches", "Answers fetched anew before their end.", counters.cache_prefetches),
+        ("penstock_dns_tls_handshakes_failed", "Handshakes of TLS and HTTPS.", counters.tls_handshakes_failed),
+        ("penstock_dns_query_log_lost", "Lines for which the disk was too slow.", counters.query_log_lost),
         ("penstock_dns_cache_hits", "Forwarded questions answered from the cache.", counters.cache_hits),
         ("penstock_dns_cache_misses", "Forwarded questions the cache did not know.", counters.cache_misses),
         ("penstock_dns_tcp_connections", "Connections accepted.", counters.tcp_accepted),

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ...dns.query_log import name_text
 from ..exits import host_port
 from ..version import VERSION
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 Json = dict[str, Any]
+
+TOP_NAMES_SHOWN = 20
 
 # ALB's codes for the states that no health check decides.
 DEREGISTRATION = ("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress.")
@@ -161,13 +164,27 @@ def _dns(runtime: Runtime) -> Json:
     counters = runtime.dns.counters
     return {
         "listen": [host_port(*bound) for bound in runtime.dns.bound],
+        "secure": [f"{host_port(address, port)} {protocol}" for address, port, protocol in runtime.dns.bound_secure],
         "services": _services(runtime),
         "queries": sum(counters.queries.values()),
         "responses": dict(counters.responses),
         "dropped": dict(counters.dropped),
+        "refused": dict(counters.refused),
         "forwarded": counters.forwarded,
         "cache_hits": counters.cache_hits,
+        "top_names": _top_names(runtime),
     }
+
+
+def _top_names(runtime: Runtime) -> list[Json] | None:
+    """Counts are too high by at most `error`, and never too low."""
+    top = runtime.dns.top_names
+    if top is None:
+        return None
+    return [
+        {"name": name_text(found.name), "queries": found.times, "error": found.error}
+        for found in top.most(TOP_NAMES_SHOWN)
+    ]
 
 
 def _services(runtime: Runtime) -> list[Json]:

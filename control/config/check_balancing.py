@@ -11,6 +11,7 @@ from ..exits import host_port, overlap
 from .check_changes import check_listener_changes, check_rule_changes
 from .check_client_certificates import check_client_certificates, check_identity_condition
 from .check_connections import check_listener_address, check_target_connections, check_transport
+from .check_dns_serving import secure_sections
 from .check_limits import check_forward_stickiness, check_group_limits, check_listener_limits
 from .compile import GRPC, check_protocol, default_timeout, protocol_of, zone_of
 from .mistakes import Path, closest
@@ -321,5 +322,8 @@ def _bound(review: Review, configuration: Configuration) -> Iterator[tuple[Path,
         for index, listen in enumerate(configuration.dns.listen):
             yield ("dns", "listen", index), "tcp", listen
             yield ("dns", "listen", index), "udp", listen
+        for place, section in secure_sections(("dns",), configuration.dns):
+            for index, listen in enumerate(section.listen):
+                yield (*place, "listen", index), "tcp", listen
     if configuration.admin and review.sound(("admin", "listen")):
         yield ("admin", "listen"), "tcp", configuration.admin.listen

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Final
 
 from ...proxy.specs import is_unix
-from ..exits import host_port, is_loopback
+from ..exits import is_loopback
 from .check_balancing import check_health_check
 from .check_dns import check_networks, check_policy, check_records
+from .check_dns_serving import check_dns_serving
 from .compile import instance_id, zones_of
 from .mistakes import Path
 from .models import Configuration, Namespace, Service
 from .review import Review
-from .scalars import Endpoint
 
 NAME_LIMIT: Final = 253  # characters of a DNS name written with dots; 255 octets in RFC 1035 section 2.3.4
 
@@ -28,8 +27,8 @@ def check_discovery(review: Review) -> None:
         _namespace(review, (*base, index), namespace)
     if namespaces and configuration.dns is None and review.sound(("dns",)):
         review.warn(base, "nobody can ask for these names: there is no dns: section with listen")
-    _resolvers(review)
     check_networks(review)
+    check_dns_serving(review)
     admin = configuration.admin
     if admin and not is_loopback(admin.listen[0]):
         review.warn(("admin", "listen"), "the admin API asks for no password: whoever reaches this address can use it")
@@ -97,20 +96,3 @@ def _service(review: Review, path: Path, service: Service) -> None:
             elif check is not None and check.port is None:
                 review.mistake((*place, "port"), "is missing: the health check has no port to ask at", at_key=True)
     review.unique(ids, "the instance {} is there")
-
-
-def _resolvers(review: Review) -> None:
-    dns = review.configuration.dns
-    if dns is None:
-        return
-    for index, resolver in enumerate(dns.resolvers):
-        if any(_is_at(resolver, listen) for listen in dns.listen):
-            review.mistake(
-                ("dns", "resolvers", index), f"{host_port(*resolver)} is this server itself: name another one"
-            )
-
-
-def _is_at(resolver: Endpoint, listen: Endpoint) -> bool:
-    if resolver[1] != listen[1]:
-        return False
-    return resolver[0] == listen[0] or (ip_address(listen[0]).is_unspecified and ip_address(resolver[0]).is_loopback)

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from ...dns.forwarding_specs import BY_DEFAULT as FORWARDING
 from ...dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordType, ServiceSpec
+from ...dns.transport_specs import BY_DEFAULT as TRANSPORT
 from ...proxy.grpc_health import HEALTH_PATH
 from ...proxy.health import CheckKey
 from ...proxy.specs import (
@@ -48,6 +50,7 @@ from ...proxy.specs import (
 )
 from . import compile_limits, models, models_filters, models_rules
 from .compile_dns import latencies, networks, place_of, recursion, seen_by, static_records
+from .compile_dns_serving import compile_forwarding, compile_transport
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, NamedService, Settings
 
@@ -89,6 +92,8 @@ def compile_settings(
             recursion=recursion(dns),
             networks=networks(configuration),
             latencies=latencies(dns),
+            forwarding=compile_forwarding(dns) if dns else FORWARDING,
+            transport=compile_transport(dns, certificates, resolve, sticky_key) if dns else TRANSPORT,
         ),
         dns_checks=frozenset(_own_checks(namespaces)),
         admin=admin.listen if admin else None,

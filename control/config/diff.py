@@ -46,6 +46,10 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
     if (old.dns.recursion, old.dns.latencies) != (new.dns.recursion, new.dns.latencies):
         yield "DNS recursion or latencies changed"
     yield from _value("DNS forwards to", _endpoints(old.dns.resolvers), _endpoints(new.dns.resolvers))
+    if old.dns.forwarding != new.dns.forwarding:
+        yield "how DNS forwards and caches changed"
+    if old.dns.transport != new.dns.transport:
+        yield "how DNS is asked, and by whom, changed"
     yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
     yield from _value("access log", _access_log(old), _access_log(new))
     yield from _value("targets are resolved by", _resolvers(old), _resolvers(new))

@@ -19,6 +19,7 @@ from . import certificates, revocations, sticky_key
 from .check_balancing import WITH_TLS, certificate_references, check_balancing
 from .check_coverage import check_coverage
 from .check_discovery import check_discovery
+from .check_dns_serving import secure_sections
 from .check_filters import check_filters
 from .check_limits import check_shutdown
 from .check_network import check_network
@@ -180,6 +181,12 @@ class _Files:
     def try_certificates(self) -> None:
         """Whether the listeners can show them: how weak a key may be is a matter of the policy."""
         tried: dict[tuple[str, str], str | None] = {}
+        dns = self._review.configuration.dns
+        for path, section in secure_sections(("dns",), dns) if dns is not None else ():
+            if section.certificate in self.found and section.ssl_policy in POLICIES:
+                why = certificates.why_unusable(self.found[section.certificate], section.ssl_policy)
+                if why is not None:
+                    self._review.mistake((*path, "certificate"), why)
         for path, balancer in self._review.load_balancers():
             for index, listener in enumerate(balancer.listeners):
                 policy = listener.ssl_policy

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
 from .models_dns import LONGEST_TTL, AllUnhealthy, DnsNetwork, DnsType, RegionLatency, RoutingPolicy, StaticRecord
+from .models_dns_serving import DnsEndpoints, DnsServing
 from .models_filters import Filter
 from .models_limits import (
     GroupLimits,
@@ -52,7 +53,6 @@ from .scalars import (
     whole,
 )
 
-DNS_PORT: Final = 53
 ADMIN_PORT: Final = 9900
 HOUR: Final = 3600.0
 
@@ -60,8 +60,6 @@ Ttl = Annotated[float, *duration(0, LONGEST_TTL, whole_seconds=True)]
 TargetWeight = Annotated[int, *whole(0, 999)]  # as ALB's target groups
 DnsWeight = Annotated[int, *whole(0, 255)]  # as Route 53's records
 Threshold = Annotated[int, *whole(1, 100)]  # AWS allows 2 to 10; 1 is what a test wants
-DnsEndpoint = Annotated[Endpoint, *endpoint(DNS_PORT)]
-DnsEndpoints = Annotated[tuple[DnsEndpoint, ...], *one_or_more("127.0.0.1:53")]
 
 
 # Networks
@@ -495,7 +493,7 @@ class ServiceDiscoverySection(Described):
     """The zones that are answered here."""
 
 
-class DnsSection(Described):
+class DnsSection(DnsServing):
     listen: DnsEndpoints
     """Where to answer, UDP and TCP."""
     resolvers: DnsEndpoints = ()

@@ -1,4 +1,5 @@
-"""The key that signs the cookies of stickiness: made once, kept in the state directory for its owner's eyes alone.
+"""The key that signs the cookies of stickiness, and that those of DNS come of: made once, kept in the state directory
+for its owner's eyes alone.
 
 Whoever has it can choose his target, no more: it opens nothing else. Delete the file to part with all cookies given
 out so far; copy it to let several machines understand each other's.
@@ -18,6 +19,8 @@ FILE_NAME = "stickiness.key"
 
 
 def is_needed(configuration: Configuration) -> bool:
+    if configuration.dns is not None and configuration.dns.cookies:
+        return True
     for balancer in configuration.every_load_balancer():
         if any(group.stickiness for group in balancer.target_groups):
             return True

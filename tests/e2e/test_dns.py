@@ -6,6 +6,7 @@ import random
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ import pytest
 
 from support import PenstockProcess, free_port
 from support.dig import dig
+from support.tools import need_tool
 
 SERVICES = """\
 network:
@@ -56,10 +58,10 @@ class Site:
 
 
 @contextmanager
-def running(folder: Path, resolvers: str = "") -> Iterator[Site]:
+def running(folder: Path, resolvers: str = "", others: str = "") -> Iterator[Site]:
     port, admin = free_port(), f"127.0.0.1:{free_port()}"
     file = folder / "penstock.yaml"
-    file.write_text(f"{SERVICES}dns: {{listen: '127.0.0.1:{port}'{resolvers}}}\nadmin: {{listen: '{admin}'}}\n")
+    file.write_text(f"{SERVICES}dns: {{listen: '127.0.0.1:{port}'{resolvers}}}\nadmin: {{listen: '{admin}'}}\n{others}")
     with PenstockProcess(file, admin=admin) as penstock:
         yield Site(penstock, port)
 
@@ -259,7 +261,7 @@ def test_other_names_are_forwarded_and_kept_as_long_as_they_say(tmp_path: Path) 
         again = dig(site.port, "+tcp", "WWW.example.org.", "A")
         assert again.data == ["192.0.2.1"]
         if time.monotonic() - asked_at < 1:  # else this machine is so slow that the record may have expired
-            assert resolver.asked == ["www.example.org."]
+            assert [name.lower() for name in resolver.asked] == ["www.example.org."]
             assert again.ttls <= {1, 2}
         deadline = time.monotonic() + 10
         while len(resolver.asked) < 2:
@@ -270,3 +272,24 @@ def test_other_names_are_forwarded_and_kept_as_long_as_they_say(tmp_path: Path) 
         assert dig(site.port, "api.services.", "A").data
         assert all(name.lower() == "www.example.org." for name in resolver.asked), "our own names are not asked"
         assert site.metric("penstock_dns_cache_hits_total") >= 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_over_tls_and_https_by_the_certificates_of_the_file(tmp_path: Path, workers: int) -> None:
+    kdig = need_tool("kdig", package="knot-dnsutils")
+    tls, https = free_port(), free_port()
+    more = (
+        f", tls: {{listen: '127.0.0.1:{tls}', certificate: own}}"
+        f", https: {{listen: '127.0.0.1:{https}', certificate: own}}"
+        ", cookies: true, response_rate_limit: {responses_per_second: 1000}, query_log: {file: dns.log}"
+    )
+    others = f"workers: {workers}\ncertificates: [{{name: own, self_signed: localhost}}]\n"
+    with running(tmp_path, more, others) as site:
+        for port, way in ((tls, "+tls"), (https, "+https"), (https, "+https-get")):
+            command = [kdig, "@127.0.0.1", "-p", str(port), way, "+short", "+retry=0", "api.services.", "A"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+            assert sorted(done.stdout.split()) == ["10.0.1.10", "10.0.1.11"], way
+        assert "(good)" in dig(site.port, "api.services.", "A").printed, "a cookie that dig believes"
+        assert site.metric("penstock_dns_queries_total") == 4
+    lines = (tmp_path / "dns.log").read_text().splitlines()
+    assert [line.count('"name":"api.services."') for line in lines] == [1] * 4, "whoever ends writes what he has"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from penstock.control.config import models, scalars
+from penstock.control.config import models, models_dns_serving, scalars
 
 SECONDS = models.HealthCheck.model_fields["interval"]
 CASES: list[tuple[Any, object, object]] = [
@@ -31,11 +31,11 @@ CASES: list[tuple[Any, object, object]] = [
     (scalars.RedirectPort, "#{port}", "#{port}"),
     (scalars.PathPatterns, "/api/*", ("/api/*",)),
     (scalars.PathPatterns, ["/a", "*.png"], ("/a", "*.png")),
-    (models.DnsEndpoint, "127.0.0.1:8053", ("127.0.0.1", 8053)),
-    (models.DnsEndpoint, "127.0.0.1", ("127.0.0.1", 53)),
-    (models.DnsEndpoint, "[::1]:8053", ("::1", 8053)),
-    (models.DnsEndpoint, "[::1]", ("::1", 53)),
-    (models.DnsEndpoint, "::1", ("::1", 53)),
+    (models_dns_serving.DnsEndpoint, "127.0.0.1:8053", ("127.0.0.1", 8053)),
+    (models_dns_serving.DnsEndpoint, "127.0.0.1", ("127.0.0.1", 53)),
+    (models_dns_serving.DnsEndpoint, "[::1]:8053", ("::1", 8053)),
+    (models_dns_serving.DnsEndpoint, "[::1]", ("::1", 53)),
+    (models_dns_serving.DnsEndpoint, "::1", ("::1", 53)),
     (models.DnsEndpoints, "127.0.0.1:8053", (("127.0.0.1", 8053),)),
     (models.Ttl, "1h", 3600.0),
     (scalars.SelfSignedNames, ["*.Example.org", "::1"], ("*.example.org", "::1")),
@@ -118,15 +118,15 @@ def test_a_duration_is_refused(written: object) -> None:
         (scalars.HeaderPatterns, "a\r\nb"),
         (scalars.Methods, "get"),
         (scalars.Token, "X:Y"),
-        (models.DnsEndpoint, "localhost:53"),
-        (models.DnsEndpoint, "127.0.0.1:"),
-        (models.DnsEndpoint, "127.0.0.1:65536"),
-        (models.DnsEndpoint, "127.0.0.1:0"),
-        (models.DnsEndpoint, "[::1"),
-        (models.DnsEndpoint, "[::1]:"),
-        (models.DnsEndpoint, "[::1]53"),
-        (models.DnsEndpoint, ":53"),
-        (models.DnsEndpoint, 53),
+        (models_dns_serving.DnsEndpoint, "localhost:53"),
+        (models_dns_serving.DnsEndpoint, "127.0.0.1:"),
+        (models_dns_serving.DnsEndpoint, "127.0.0.1:65536"),
+        (models_dns_serving.DnsEndpoint, "127.0.0.1:0"),
+        (models_dns_serving.DnsEndpoint, "[::1"),
+        (models_dns_serving.DnsEndpoint, "[::1]:"),
+        (models_dns_serving.DnsEndpoint, "[::1]53"),
+        (models_dns_serving.DnsEndpoint, ":53"),
+        (models_dns_serving.DnsEndpoint, 53),
         (models.Ttl, 1.5),
         (models.Ttl, 2**31),
     ],

@@ -9,6 +9,7 @@ import dns.rrset
 import pytest
 
 from penstock.dns.cache import Cache, Entry, entry_of
+from penstock.dns.forwarding_specs import CacheSpec
 from penstock.dns.wire import Question, read_query, read_response
 from support import dns_packets as packets
 
@@ -106,7 +107,7 @@ def test_what_does_not_fit_is_said_so() -> None:
 
 class TestCache:
     def test_an_entry_is_there_until_its_time_is_over(self) -> None:
-        cache = Cache()
+        cache = Cache(CacheSpec(stale=0))
         kept = entry(A, now=1000.0)
         cache.put(b"a", kept)
         assert cache.get(b"a", 1299.9) is kept
@@ -120,7 +121,7 @@ class TestCache:
 
     def test_memory_is_bounded_and_the_least_used_goes_first(self) -> None:
         kept = entry(A)
-        cache = Cache(capacity=3 * kept.size)
+        cache = Cache(CacheSpec(capacity=3 * kept.size, stale=0))
         for key in (b"a", b"b", b"c"):
             cache.put(key, kept)
         cache.get(b"a", 1000.0)
@@ -131,6 +132,6 @@ class TestCache:
         assert cache.size == 3 * kept.size, "a replaced entry gives its room back"
 
     def test_an_entry_larger_than_all_is_not_kept(self) -> None:
-        cache = Cache(capacity=10)
+        cache = Cache(CacheSpec(capacity=10))
         cache.put(b"a", entry(A))
         assert len(cache) == 0

@@ -186,6 +186,9 @@ class NeverAnswers:
     def __init__(self) -> None:
         self.asked = 0
 
+    def takes(self, _: object) -> bool:
+        return True
+
     def ask(self, *_: object) -> None:
         self.asked += 1
 
@@ -200,7 +203,7 @@ def test_strangers_are_not_forwarded_for_and_that_is_counted() -> None:
         refused = responder.respond(packet, "udp", lambda _: None, STRANGER)
         assert isinstance(refused, bytes)
         assert int.from_bytes(refused[2:4]) & 0x008F == 5, "REFUSED, and RA is not set"
-    assert (forwarder.asked, counters.recursion_refused) == (1, 2)
+    assert (forwarder.asked, counters.refused["recursion"]) == (1, 2)
     assert not responder.memo, "what depends on the client is not remembered for all"
     responder.use(answers, ("203.0.113.0/24",))
     assert responder.respond(packet, "udp", lambda _: None, STRANGER) is LATER

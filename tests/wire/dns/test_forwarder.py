@@ -113,17 +113,11 @@ def wrong_name(query: dns.message.Message) -> bytes:
     return answer(other, 2).to_wire()
 
 
-def wrong_case(query: dns.message.Message) -> bytes:
-    return answer(query, 2).to_wire().replace(b"\3www", b"\3WWW")
-
-
 def cut_off(query: dns.message.Message) -> bytes:
     return answer(query, 2).to_wire()[:-3]
 
 
-@pytest.mark.parametrize(
-    "spoof", [wrong_id, wrong_name, wrong_case, cut_off, lambda query: query.to_wire(), lambda _: b"x"]
-)
+@pytest.mark.parametrize("spoof", [wrong_id, wrong_name, cut_off, lambda query: query.to_wire(), lambda _: b"x"])
 def test_what_is_not_the_answer_is_ignored_and_the_timer_goes_on(spoof: Callable[[Any], bytes]) -> None:
     got, [asked], _ = ask(lambda query, _: [spoof(query), answer(query).to_wire()])
     assert [str(rdata) for rdata in got.answer[0]] == ["192.0.2.0"]

@@ -12,6 +12,7 @@ import pytest
 
 from penstock.dns.server import DnsServer
 from penstock.dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, NetworkSpec, ServiceSpec
+from penstock.dns.transport_specs import TransportSpec
 from support import dns_packets as packets
 from support.dns_net import LOCAL, PATIENCE, Health, read_framed, serving
 
@@ -55,10 +56,11 @@ def table(server: DnsServer, address: str, *questions: tuple[str, str]) -> Any:
     return asked()
 
 
+@pytest.mark.parametrize("transport", [TransportSpec(), TransportSpec(top_names=9)], ids=["bare", "guarded"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-def test_each_client_is_answered_by_its_network(address: str) -> None:
+def test_each_client_is_answered_by_its_network(address: str, transport: TransportSpec) -> None:
     async def scenario() -> None:
-        spec = DnsSpec(((address, 0),), SPEC.namespaces, networks=NETWORKS)
+        spec = DnsSpec(((address, 0),), SPEC.namespaces, networks=NETWORKS, transport=transport)
         async with serving(spec) as server:
             questions = [
                 ("127.0.0.1", "api.services"),
