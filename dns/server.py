@@ -32,6 +32,7 @@ from .guard import Guard
 from .https import HttpsStream
 from .query_log import QueryLog
 from .responder import Responder
+from .secondaries import Secondaries
 from .specs import DnsSpec, HealthSource, InstanceSpec
 from .tcp import Connections, DnsStream, Stream, TcpListener, tcp_socket
 from .top_names import TopNames
@@ -267,6 +268,8 @@ class DnsServer:
     def _use_guard(self, guard: Guard | None, query_log: QueryLog | None, spec: TransportSpec) -> None:
         old, self._query_log = self._query_log, query_log
         self._transport = spec
+        if self._connections is not None:
+            self._connections.secondaries = Secondaries(spec.transfer_to, self._responder) if spec.transfer_to else None
         if old is not None and old is not query_log:
             old.end()
         if guard is not self._guard:

@@ -12,7 +12,7 @@ import errno
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import ip_address
 from typing import cast
@@ -20,6 +20,7 @@ from typing import cast
 from .counters import Transport
 from .guard import Guard
 from .responder import LATER, Deliver, Later, Responder
+from .secondaries import Secondaries
 from .wire import HEADER_SIZE
 
 IDLE_TIMEOUT = 10.0  # seconds since the last complete query; BIND 30, Knot 10, Unbound 30
@@ -102,7 +103,7 @@ class Stream(asyncio.Protocol):
 class DnsStream(Stream):
     """Messages with their lengths before them."""
 
-    __slots__ = ("_buffer", "_ended", "_paused", "_pending", "_scheduled", "_speaks")
+    __slots__ = ("_buffer", "_ended", "_paused", "_pending", "_scheduled", "_speaks", "_zone")
 
     def __init__(self, connections: Connections, client: str, speaks: Transport = "tcp") -> None:
         super().__init__(connections, client)
@@ -112,6 +113,7 @@ class DnsStream(Stream):
         self._paused = False  # our answers are not read
         self._ended = False  # the client has sent its last query
         self._scheduled = False
+        self._zone: Iterator[bytes] | None = None  # under way to a secondary
 
     @property
     def busy(self) -> bool:
@@ -119,6 +121,7 @@ class DnsStream(Stream):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._buffer.clear()
+        self._zone = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -149,6 +152,10 @@ class DnsStream(Stream):
                 self._scheduled = True
                 self._connections.loop.call_soon(self._resume)
                 break
+            if self._zone is not None:
+                self._send_of(self._zone)
+                done = BURST
+                continue
             if len(self._buffer) < at + 2:
                 break
             end = at + 2 + int.from_bytes(self._buffer[at : at + 2])
@@ -170,6 +177,10 @@ class DnsStream(Stream):
         self._work()
 
     def _answer(self, message: bytes) -> None:
+        secondaries = self._connections.secondaries
+        if secondaries is not None and (zone := secondaries.transfer(message, self.client)) is not None:
+            self._zone = zone
+            return
         packet = self._connections.respond(message, self.client, self._speaks, self._deliver)
         if packet is LATER:
             self._pending += 1
@@ -177,6 +188,14 @@ class DnsStream(Stream):
             self.close()
         else:
             self._write(packet)
+
+    def _send_of(self, zone: Iterator[bytes]) -> None:
+        packet = next(zone, None)
+        if packet is None:
+            self._zone = None
+        elif packet:
+            self._write(packet)
+        self._alive()
 
     def _deliver(self, packet: bytes) -> None:
         self._pending -= 1
@@ -204,12 +223,13 @@ class DnsStream(Stream):
 class Connections:
     """All TCP connections of a server: their caps, and one timer for all deadlines."""
 
-    __slots__ = ("_addresses", "_emptied", "_responder", "_streams", "_timer", "guard", "loop")
+    __slots__ = ("_addresses", "_emptied", "_responder", "_streams", "_timer", "guard", "loop", "secondaries")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, responder: Responder) -> None:
         self.loop = loop
         self._responder = responder
         self.guard: Guard | None = None
+        self.secondaries: Secondaries | None = None
         self._streams: dict[Stream, None] = {}  # in order of arrival
         self._addresses: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None

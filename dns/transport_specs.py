@@ -43,6 +43,7 @@ class QueryLogSpec:
 class TransportSpec:
     secure: tuple[SecureListenerSpec, ...] = ()
     allow: tuple[str, ...] = ()  # CIDRs; none: everybody
+    transfer_to: tuple[str, ...] = ()  # CIDRs of secondaries, which may have whole zones; none: nobody
     cookie_secret: bytes = b""  # 16 octets; empty: no cookies
     rate: ResponseRateSpec | None = None
     query_log: QueryLogSpec | None = None

@@ -42,6 +42,7 @@ def compile_transport(
     return TransportSpec(
         secure=tuple(_secure(dns, certificates)),
         allow=tuple(str(cidr) for cidr in dns.allow),
+        transfer_to=tuple(str(cidr) for cidr in dns.transfer_to),
         cookie_secret=cookie_secret(key) if dns.cookies and key else b"",
         rate=ResponseRateSpec(rate.responses_per_second, rate.slip, rate.ipv4_prefix, rate.ipv6_prefix)
         if rate

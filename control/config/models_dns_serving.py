@@ -101,6 +101,8 @@ class DnsServing(Described):
     """How long answers of resolvers are kept."""
     allow: Cidrs = ()
     """Clients that may ask; all others are refused. Left out: everybody."""
+    transfer_to: Cidrs = ()
+    """Secondaries: they may have whole zones (AXFR over TCP). Left out: nobody."""
     cookies: Flag = False
     """DNS cookies (RFC 7873): who shows one is who he says, and is not limited."""
     response_rate_limit: ResponseRateLimit | None = None
