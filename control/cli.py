@@ -95,7 +95,7 @@ def check(file: ConfigurationFile) -> None:
 
     with sentences():
         loaded = load(file, now=time.time(), materialize=False)
-        for warning in loaded.warnings:
+        for warning in loaded.all_warnings:
             typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{file}: {_summary(loaded)}")
 

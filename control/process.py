@@ -66,7 +66,8 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
     loop = asyncio.get_running_loop()
     with collector_at_rest():
         loaded = load(path, now=time.time(), materialize=True)
-    for warning in loaded.warnings:
+        warnings = loaded.all_warnings
+    for warning in warnings:
         log.warning("%s", warning)
     _raise_descriptor_limit()
     switch_threads_fast()

@@ -47,7 +47,8 @@ class Reloader:
     ) -> None:
         self._path = path
         self._runtime = runtime
-        self._loaded = loaded
+        # Not all of what was loaded: of a large file that is a lot.
+        self._settings, self._files = loaded.settings, loaded.files
         self._watch_interval = watch_interval if watch else None
         self._retry_interval = retry_interval
         self._requested = asyncio.Event()
@@ -107,10 +108,15 @@ class Reloader:
                 loaded = await asyncio.to_thread(load, self._path, now=time.time(), materialize=True)
             for warning in loaded.warnings:
                 log.warning("%s", warning)
-            changed = loaded.settings != self._loaded.settings
-            changes = differences(self._loaded.settings, loaded.settings)
+            changed = loaded.settings != self._settings
+            changes = differences(self._settings, loaded.settings)
             if changed:
                 await self._runtime.apply(loaded.settings)
+            self._settings, self._files = loaded.settings, loaded.files
+            with collector_at_rest():
+                unnoticed = await asyncio.to_thread(loaded.unnoticed)
+            for warning in unnoticed:
+                log.warning("%s", warning)
         except ConfigurationError as error:
             return "rejected", tuple(map(str, error.mistakes))
         except (UnreadableError, CannotApply) as error:
@@ -118,7 +124,6 @@ class Reloader:
         except Exception as error:  # a bug of ours in reading a file must not end a process that serves
             log.exception("reading %s failed", self._path)
             return "rejected", (f"{type(error).__name__}: {error}",)
-        self._loaded = loaded
         return ("applied", tuple(changes)) if changed else ("unchanged", ())
 
     def _rejected(self) -> bool:
@@ -126,7 +131,7 @@ class Reloader:
         return last is not None and not last.successful
 
     def _contents(self) -> Contents:
-        return {path: _content(path) for path in (self._path, *self._loaded.files)}
+        return {path: _content(path) for path in (self._path, *self._files)}
 
 
 def _content(path: Path) -> bytes:

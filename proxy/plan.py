@@ -91,6 +91,7 @@ class Plan:
     def __init__(
         self,
         spec: ListenerSpec,
+        table: RuleTable,
         groups: Mapping[str, TargetGroup],
         sticky_key: bytes = b"",
         filters: Mapping[FilterSpec, LiveFilter] = NO_FILTERS,
@@ -107,7 +108,7 @@ class Plan:
             body_limit=limits.body,
             request_timeout=limits.request_timeout,
         )
-        self.table = RuleTable(spec.rules, spec.default_action)
+        self.table = table  # of the specification's rules
         self._routes = {
             label: replace(
                 _route(

@@ -18,10 +18,10 @@ from typing import Any
 from . import session_tickets
 from .access_log import AccessLog
 from .clock import Clock
+from .compiled import Compiled, transport_of
 from .decision import Decision, Surroundings, decide
 from .edits import check_rewrites
 from .filter_pool import FilterPool, LiveFilter
-from .firewall import Firewall, TransportProtocol
 from .health import CheckKey, HealthTable
 from .intake import Intake
 from .listener import Connection, Listener
@@ -72,7 +72,7 @@ class Proxy:
         self.being_added: Mapping[str, AnyListener] = {}  # by the change that is prepared
         self._filters = FilterPool(filters)
         self._ticket_key: bytes | None = None  # None: each context has one of its own, made by OpenSSL
-        self._known_firewalls: dict[tuple[FirewallSpec, TransportProtocol], Firewall] = {}
+        self._compiled = Compiled()
         self._groups_by_check: defaultdict[CheckKey, list[TargetGroup]] = defaultdict(list)
         self._stale: set[TargetGroup] = set()
         self._refreshed = 0.0
@@ -95,6 +95,7 @@ class Proxy:
         }
         for group in spec.target_groups:
             context_for(group)
+        compiled = await self._compiled.then(spec)
         # Who only holds addresses for others has no requests to filter.
         filters = await self._filters.prepare(() if self._sharing == "reserved" else spec.used_filters())
         added: dict[str, AnyListener] = {}
@@ -125,7 +126,7 @@ class Proxy:
             self._filters.abort(filters)
             raise
         self.being_added = added
-        return Prepared(self, spec, contexts, added, filters)
+        return Prepared(self, compiled, contexts, added, filters)
 
     def sockets_to_hand_over(self) -> dict[str, socket.socket]:
         """Those of unix listeners, of a change that is prepared too: no other process can bind to their paths."""
@@ -203,9 +204,9 @@ class Proxy:
         around = Surroundings(
             spec,
             served.plan.table,
-            self._known_firewalls.get((spec.firewall, "tcp")) or Firewall(spec.firewall),
+            self._compiled.firewall(spec.firewall),
             {**{group.name: group.spec for group in served.groups}, **{g.name: g for g in self.spec.target_groups}},
-            {name: self._known_firewalls.get((each, "tcp")) or Firewall(each) for name, each in firewalls.items()},
+            {name: self._compiled.firewall(each) for name, each in firewalls.items()},
             is_healthy,
             lambda name: certificates_for(spec.certificates, name),
             lambda name: guard_for(spec.certificates, name),
@@ -226,14 +227,14 @@ class Proxy:
         self, group: TargetGroup, spec: TargetGroupSpec, firewall: FirewallSpec | None, sticky_key: bytes
     ) -> None:
         """The group becomes what `spec` says, at the addresses that its names have now."""
-        known = self._known_firewalls
+        known = self._compiled.firewall
         group.apply(
             resolved(spec, self._addresses),
-            None if firewall is None else known[firewall, transport_of(spec)],
+            None if firewall is None else known(firewall, transport_of(spec)),
             self.clock.now,
             sticky_key,
         )
-        group.check_firewall = None if firewall is None else known[firewall, "tcp"]  # probes of UDP targets are TCP
+        group.check_firewall = None if firewall is None else known(firewall)  # probes of UDP targets are TCP
 
     def _index_checks(self) -> None:
         self._groups_by_check = defaultdict(list)
@@ -247,14 +248,14 @@ class Proxy:
 
     def commit(
         self,
-        spec: ProxySpec,
+        compiled: Compiled,
         contexts: Mapping[str, ServerContext],
         added: dict[str, AnyListener],
         filters: dict[FilterSpec, LiveFilter],
     ) -> None:
         now = self.clock.now
+        spec, self._compiled = compiled.spec, compiled
         group_firewalls = dict(spec.group_firewalls)
-        firewalls = self._firewalls(spec)
         sticky_key = spec.sticky_key or self._own_key
         groups: dict[str, TargetGroup] = {}
         for group_spec in spec.target_groups:
@@ -271,8 +272,8 @@ class Proxy:
         for listener_spec in spec.listeners:
             key = listener_spec.key
             listener = added.get(key) or self.listeners.pop(key)
-            firewall = firewalls[listener_spec.firewall, transport_of(listener_spec)]
-            plan = Plan(listener_spec, groups, sticky_key, filters)
+            firewall = compiled.firewall(listener_spec.firewall, transport_of(listener_spec))
+            plan = Plan(listener_spec, compiled.tables[key], groups, sticky_key, filters)
             listener.become(listener_spec, plan, firewall, contexts.get(key))
             listeners[key] = listener
         for listener in self.listeners.values():
@@ -291,20 +292,6 @@ class Proxy:
 
     def drop_filters(self, prepared: Mapping[FilterSpec, LiveFilter]) -> None:
         self._filters.abort(prepared)
-
-    def _firewalls(self, spec: ProxySpec) -> dict[tuple[FirewallSpec, TransportProtocol], Firewall]:
-        """One firewall per specification: compiling one of 10,000 rules takes a while, and most are shared."""
-        groups = {group.name: group for group in spec.target_groups}
-        wanted: set[tuple[FirewallSpec, TransportProtocol]] = {
-            (listener.firewall, transport_of(listener)) for listener in spec.listeners
-        }
-        for name, firewall in spec.group_firewalls:
-            wanted.add((firewall, "tcp"))  # checks
-            if name in groups:
-                wanted.add((firewall, transport_of(groups[name])))
-        known = self._known_firewalls
-        self._known_firewalls = {each: known.get(each) or Firewall(*each) for each in wanted}
-        return self._known_firewalls
 
     def _tick(self) -> None:
         self.clock.tick()
@@ -386,31 +373,27 @@ class Proxy:
         await asyncio.sleep(0)  # the transports' last callbacks
 
 
-def transport_of(spec: ListenerSpec | TargetGroupSpec) -> TransportProtocol:
-    return "udp" if spec.protocol == "UDP" else "tcp"
-
-
 class Prepared:
     """A change that is ready: `commit()` makes it so, `abort()` leaves no trace of it."""
 
-    __slots__ = ("_added", "_contexts", "_filters", "_proxy", "_spec")
+    __slots__ = ("_added", "_compiled", "_contexts", "_filters", "_proxy")
 
     def __init__(
         self,
         proxy: Proxy,
-        spec: ProxySpec,
+        compiled: Compiled,
         contexts: Mapping[str, ServerContext],
         added: dict[str, AnyListener],
         filters: dict[FilterSpec, LiveFilter],
     ) -> None:
         self._proxy = proxy
-        self._spec = spec
+        self._compiled = compiled
         self._contexts = contexts
         self._added = added
         self._filters = filters
 
     def commit(self) -> None:
-        self._proxy.commit(self._spec, self._contexts, self._added, self._filters)
+        self._proxy.commit(self._compiled, self._contexts, self._added, self._filters)
 
     def abort(self) -> None:
         self._proxy.being_added = {}

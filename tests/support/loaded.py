@@ -41,7 +41,7 @@ def mistakes(text: str, directory: Path = Path("/nowhere")) -> list[str]:
 
 
 def warnings(text: str, directory: Path = Path("/nowhere")) -> list[str]:
-    return [f"{warning.path}: {warning.message}" for warning in loaded(text, directory).warnings]
+    return [f"{warning.path}: {warning.message}" for warning in loaded(text, directory).all_warnings]
 
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

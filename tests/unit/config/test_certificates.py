@@ -39,7 +39,7 @@ def test_a_good_pair_is_read_beside_the_configuration(pair: tuple[Path, Path]) -
     [spec] = found.settings.proxy.listeners[0].certificates
     assert (spec.name, spec.chain_pem, spec.key_pem) == ("www", pair[0].read_bytes(), pair[1].read_bytes())
     assert found.files == pair
-    assert not found.warnings
+    assert not found.all_warnings
 
 
 def test_a_chain_is_kept_whole(pair: tuple[Path, Path]) -> None:
@@ -236,7 +236,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 
 def test_a_listener_of_a_file_without_certificates_gets_one_for_what_it_is(tmp_path: Path) -> None:
     found = loaded(LISTENER, tmp_path, materialize=True)
-    [warning] = found.warnings
+    [warning] = found.all_warnings
     assert warning.path == "load_balancer.listeners[0].certificate"
     assert "self-signed" in warning.message
     [spec] = found.settings.proxy.listeners[0].certificates

@@ -60,7 +60,7 @@ def test_every_warning_is_told_with_its_place(tmp_path: Path) -> None:
         for number, line in enumerate(TEXT.splitlines(), 1)
         if (match := re.search(r"### ([\w\[\]]+): (.*)", line))
     }
-    warnings = load_text(TEXT, "test.yaml", directory=tmp_path, now=1_800_000_000.0).warnings
+    warnings = load_text(TEXT, "test.yaml", directory=tmp_path, now=1_800_000_000.0).all_warnings
     assert [warning.line for warning in warnings] == list(wanted)
     for warning, (key, said) in zip(warnings, wanted.values(), strict=True):
         assert warning.path.endswith(f".{key}")

@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 )
 def test_the_first_examples_load_as_they_stand(name: str, expected: list[str]) -> None:
     found = load(EXAMPLES / f"{name}.yaml", now=NOW, materialize=False)
-    assert [warning.path for warning in found.warnings] == expected
+    assert [warning.path for warning in found.all_warnings] == expected
     assert not (EXAMPLES / ".penstock").exists()
 
 
@@ -40,7 +40,7 @@ def test_every_section_at_once(tmp_path: Path) -> None:
     (tmp_path / "server.key").write_bytes(key_pem(key))
     (tmp_path / "whole.yaml").write_bytes((EXAMPLES / "whole.yaml").read_bytes())
     found = load(tmp_path / "whole.yaml", now=NOW, materialize=True)
-    assert [warning.path for warning in found.warnings] == [
+    assert [warning.path for warning in found.all_warnings] == [
         "load_balancer.listeners[1].rules[1].conditions.host[0]",  # no certificate is for it
         "security.security_groups.web-sg.ingress[1].source",
     ]
@@ -55,7 +55,7 @@ def test_every_section_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["quickstart.yaml", "reference.yaml"])
 def test_our_own_files_are_without_mistake_or_warning(name: str) -> None:
     found = load(CONFIGS / name, now=NOW, materialize=False)
-    assert not found.warnings
+    assert not found.all_warnings
 
 
 def test_a_path_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
