@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +18,6 @@ GC_THRESHOLD = (50_000, 20, 20)
 
 def switch_threads_fast() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def poll_without_io_uring() -> None:
-    """To be called before a loop is made. libuv hands changes of what it polls for to io_uring, in batches; where a
-    connection comes and goes in each turn of the loop, that costs more than the system call it saves (5 % of a new
-    connection). Who sets the variable has the last word."""
-    os.environ.setdefault("UV_USE_IO_URING", "0")
 
 
 def hush_bad_server_names() -> None:

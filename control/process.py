@@ -22,7 +22,6 @@ from .exits import host_port
 from .interpreter import (
     collector_at_rest,
     hush_bad_server_names,
-    poll_without_io_uring,
     spare_the_collector,
     switch_threads_fast,
 )
@@ -57,7 +56,6 @@ def run_to_the_end(serving: Coroutine[None, None, None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
-    poll_without_io_uring()
     uvloop.run(deaf_in_the_end())
 
 

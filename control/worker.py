@@ -39,7 +39,7 @@ from .channel import (
 from .descriptors import take_over
 from .exits import CannotApply
 from .explain import live_report
-from .interpreter import hush_bad_server_names, poll_without_io_uring, spare_the_collector, switch_threads_fast
+from .interpreter import hush_bad_server_names, spare_the_collector, switch_threads_fast
 from .logs import LogFormat, log_to_stderr
 from .runtime import Runtime
 from .totals import Snapshot, snapshot
@@ -184,7 +184,6 @@ def main(channel: str, sockets: str, number: str, log_format: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     log_to_stderr(cast("LogFormat", log_format), worker=int(number))
     switch_threads_fast()
-    poll_without_io_uring()
     hush_bad_server_names()
     uvloop.run(work(socket.socket(fileno=int(channel)), socket.socket(fileno=int(sockets))))
 

@@ -27,7 +27,7 @@ class Intake:
     """`full_from`: from this descriptor on a client is told to come back later, and from `close_from` on not even that,
     for it would be told over a descriptor that is needed more."""
 
-    __slots__ = ("_counters", "_limits", "_spare", "close_from", "descriptors", "full_from", "limit")
+    __slots__ = ("_counters", "_is_far", "_limits", "_spare", "close_from", "descriptors", "full_from", "limit")
 
     def __init__(self, counters: Callable[[], Iterable[ListenerCounters]] = tuple) -> None:
         self._counters = counters
@@ -35,6 +35,7 @@ class Intake:
         self.limit = 0  # of connections; 0 is none
         self.descriptors: int | None = None  # that the process may have; None is no limit
         self.full_from = self.close_from = sys.maxsize
+        self._is_far = False
         self._spare = 0
 
     def use(self, limits: ProcessLimits) -> None:
@@ -51,16 +52,18 @@ class Intake:
         else:
             self.full_from = most * self._limits.descriptors // 100
             self.close_from = (self.full_from + most) // 2
-        self._spare = 0
-        if self.full_from != sys.maxsize and (left := self.full_from - _lowest_free()) >= FAR:
-            self._spare = left // 4
+        left = sys.maxsize if self.full_from == sys.maxsize else self.full_from - _lowest_free()
+        self._is_far = left >= FAR
+        self._spare = left // 4
 
     def may_be_full(self) -> bool:
         """Asked for each connection. While many descriptors are left, so many of them need not look at their own."""
-        if self._spare > 0:
-            self._spare -= 1
-            return False
-        return self.full_from != sys.maxsize
+        if not self._is_far:
+            return True
+        self._spare -= 1
+        if self._spare <= 0:
+            self.look()
+        return not self._is_far
 
     def active(self) -> int:
         """Counted anew: a sum cannot go astray, and it is asked for only where there is a limit."""
