@@ -150,7 +150,7 @@ def test_a_denied_client_is_not_waited_for(tmp_path: Path) -> None:
                 pass
         (line,) = site.log.read_text().splitlines()
         fields = re.findall(r'"[^"]*"|\S+', line)
-        assert len(fields) == 30, "as many as ALB's access log has"
+        assert len(fields) == 33, "as many as ALB's access log has"
         assert fields[0] == "https"
         assert fields[3].startswith(f"{STRANGER}:")
         assert '"denied:sg:web-sg/ingress/default"' in fields

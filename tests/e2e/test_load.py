@@ -7,6 +7,7 @@ import re
 import signal
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,10 +107,26 @@ class Crowd:
         return True
 
 
+async def accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_sigterm_in_the_middle_of_load_loses_no_request_that_was_taken(tmp_path: Path, protocol: str) -> None:
+    holding, released = threading.Event(), threading.Event()
+    held = [0]
+
     async def slowly(exchange: Exchange) -> None:
-        await asyncio.sleep(0.05)  # so that most connections have a request under way at any time
+        await asyncio.sleep(0.05)
+        if holding.is_set():  # so that many connections have a request under way when the signal comes
+            held[0] += 1
+            while not released.is_set():
+                await asyncio.sleep(0.01)
         exchange.writer.write(response(b"ok"))
 
     origin = Origin(slowly)
@@ -121,7 +138,13 @@ def test_sigterm_in_the_middle_of_load_loses_no_request_that_was_taken(tmp_path:
         crowd = Crowd(lambda: asyncio.open_connection("127.0.0.1", port, ssl=secure))
         clients = [asyncio.create_task(crowd.client()) for _ in range(CONNECTIONS)]
         await crowd.enough.wait()
+        holding.set()
+        while held[0] < CONNECTIONS // 2:
+            await asyncio.sleep(0.01)
         penstock.signal(signal.SIGTERM)
+        while await accepts(port):
+            await asyncio.sleep(0.01)
+        released.set()
         await asyncio.gather(*clients)
         return crowd
 
