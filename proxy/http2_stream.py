@@ -41,7 +41,6 @@ class Http2Stream(Exchange):
         "_lingered",
         "_trailers",
         "_unacknowledged",
-        "arrived",
         "credit",
         "ended",
         "held",
@@ -69,7 +68,7 @@ class Http2Stream(Exchange):
         # What the wire keeps on it: see `http2_wire.Stream`.
         self.window = session.wire.initial_window
         self.credit = session.wire.first_credit
-        self.unsaid = self.arrived = 0
+        self.unsaid = 0
         self.length = CHUNKED
         self.ended = ended
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
@@ -171,6 +170,10 @@ class Http2Stream(Exchange):
             self._give_up()
             self._fail(413, "body_too_large")
             return
+        if self.received > self.length >= 0:
+            self._give_up()
+            self._fail(400, "bad_content_length")
+            return
         self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self.relay is not None:
             self.relay.client.data_received(data)
@@ -191,7 +194,8 @@ class Http2Stream(Exchange):
     def received_end(self) -> None:
         self.ended = True
         if self.sending and self.received < self.length:
-            # Trailers ended it; the wire compares the two where DATA does.
+            # RFC 9113 8.1.1: this stream's error alone. Where the answer was complete before (nothing is sent any more)
+            # it is none: curl ends an upload so that is answered early.
             self._give_up()
             self._fail(400, "bad_content_length")
             return

@@ -316,10 +316,7 @@ class Wire(Writer):
         stream.credit -= size
         if stream.credit < 0 < size:
             raise Fault(FLOW_CONTROL_ERROR)
-        stream.arrived += len(content)
         ended = flags & END_STREAM != 0
-        if stream.length >= 0 and (stream.arrived > stream.length or (ended and stream.arrived < stream.length)):
-            raise Fault(PROTOCOL_ERROR)  # RFC 9113 8.1.1
         if not content and not ended:
             self._owner.spend(control_frames=1)  # CVE-2019-9518
         stream.ended = ended

@@ -41,8 +41,6 @@ class Stream(Protocol):
     window: int  # bytes that the client takes
     credit: int  # bytes that the client may send
     unsaid: int  # bytes that it may send again and does not know of yet
-    arrived: int  # bytes of the request's content
-    length: int  # of the request's content; below 0 when it was not said
     ended: bool  # the client has said all
 
     def received_data(self, data: bytes, size: int) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hyperframe.frame import DataFrame
 
 from support import Exchange, Origin, hang, reset, response, run
 from support.balancer import balancing
@@ -166,8 +167,43 @@ def test_h03_a_body_longer_than_it_said_does_not_reach_the_origin_whole() -> Non
     async def main() -> None:
         async with Origin(response()) as origin, balancing(origin.port) as lb, Client(lb.port) as client:
             answer = await client.ask(headers((b"content-length", b"3"), method=b"POST"), [b"hello"])
-            assert answer.reset is not None or client.goaway is not None
+            assert answer.status == b"400"
+            assert lb.log[0].reason == "bad_content_length"
             assert not [request for request in origin.requests if request.body == b"hello"]
+
+    run(main())
+
+
+def test_an_upload_that_ends_early_is_an_error_of_its_stream_alone() -> None:
+    """curl ends an upload so when the answer comes first; what shares the connection must not suffer."""
+    going_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET"):
+            await going_on.wait()
+            writer.write(response(b"slow"))
+        else:
+            writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+        await reader.read()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, balancing(port) as lb, Client(lb.port) as client:
+            other = client.send(GET)
+            upload = client.send(headers((b"content-length", b"9"), method=b"POST"), [b"abc"], end=False)
+            early = await client.answer(upload)
+            assert (early.status, early.body) == (b"413", b"big")
+            # The library would not end it so: nine bytes were promised.
+            client.writer.write(DataFrame(upload, b"d", flags=["END_STREAM"]).serialize())
+            cut = client.send(headers((b"content-length", b"9"), method=b"POST"), [b"abc"], end=False)
+            client.writer.write(DataFrame(cut, b"", flags=["END_STREAM"]).serialize())
+            assert (await client.answer(cut)).status == b"400"
+            going_on.set()
+            assert (await client.answer(other)).body == b"slow"
+            assert not lb.listener.counters.failed["bad_http2"]
+            assert [record.reason for record in lb.log] == ["", "bad_content_length", ""]
 
     run(main())
 

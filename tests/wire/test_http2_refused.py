@@ -236,10 +236,10 @@ END = ["END_STREAM"]
 
 # What comes after a head that said Content-Length: 5, and how it is refused.
 BODIES: dict[str, tuple[int | None, Callable[[Wire], tuple[Frame, ...]]]] = {
-    "H03 shorter": (CONNECTION, lambda wire: (DataFrame(1, b"abc", flags=END),)),
-    "H03 longer": (CONNECTION, lambda wire: (DataFrame(1, b"hello!", flags=END),)),
-    "H03 longer, in two": (CONNECTION, lambda wire: (DataFrame(1, b"hello"), DataFrame(1, b"!", flags=END))),
-    "H03 nothing": (CONNECTION, lambda wire: (DataFrame(1, b"", flags=END),)),
+    "H03 shorter": (400, lambda wire: (DataFrame(1, b"abc", flags=END),)),
+    "H03 longer": (400, lambda wire: (DataFrame(1, b"hello!", flags=END),)),
+    "H03 longer, in two": (400, lambda wire: (DataFrame(1, b"hello"), DataFrame(1, b"!", flags=END))),
+    "H03 nothing": (400, lambda wire: (DataFrame(1, b"", flags=END),)),
     "H03 shorter, then trailers": (400, lambda wire: (DataFrame(1, b"abc"), wire.head([(b"x", b"y")], *END))),
     "H03 trailers at once": (400, lambda wire: (wire.head([(b"x", b"y")], *END),)),
     "H04 pseudo-header in trailers": (

@@ -45,9 +45,7 @@ class Taken:
     window: int
     credit: int
     ended: bool
-    length: int = -1
     unsaid: int = 0
-    arrived: int = 0
     received: bytes = b""
     pumped: int = 0
 
@@ -305,16 +303,6 @@ def test_windows_of_ours() -> None:
     with pytest.raises(Fault) as fault:
         ours.take(DataFrame(1, bytes(1001)))
     assert fault.value.code == FLOW_CONTROL_ERROR
-
-
-def test_content_is_as_long_as_was_said() -> None:
-    for data, flags in ((b"abcdef", []), (b"abcd", END)):
-        ours = Ours()
-        ours.take(ours.head(1, POST))
-        ours.stream(1).length = 5
-        with pytest.raises(Fault) as fault:
-            ours.take(DataFrame(1, data, flags=flags))
-        assert fault.value.code == PROTOCOL_ERROR
 
 
 def test_what_costs_us_more_than_the_client_is_counted() -> None:
