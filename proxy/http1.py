@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -139,6 +140,12 @@ class RequestHead:
         self.expect_continue = expect_continue
         self.websocket = websocket
         self.traces = traces
+
+    def sent_with(self, host: bytes) -> RequestHead:
+        """The same with a Host line to targets, which HTTP/1.1 owes them (RFC 9112 3.2). What the client said stays."""
+        head = copy(self)
+        head.forward = b"Host: %b\r\n%b" % (host, self.forward)
+        return head
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """All values of the field `name` (lower case), in order. Looked for when asked: most requests never are."""
@@ -446,7 +453,7 @@ class HeadMemo:
     def learn_request(self, block: bytes, *, http10: bool) -> RequestHead:
         before = _requests.lessons
         head = parse_request(block, http10=http10, limits=self.limits)
-        if _requests.lessons == before:
+        if _requests.lessons == before and head.host:  # where there is none, each connection puts in its own
             _remember(self.requests10 if http10 else self.requests, block, head)
         return head
 

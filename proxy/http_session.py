@@ -291,12 +291,19 @@ class HttpSession(HttpBody):
 
     def _learn(self, block: bytes) -> RequestHead:
         try:
-            return self.listener.memo.learn_request(block, http10=self.http10)
+            head = self.listener.memo.learn_request(block, http10=self.http10)
+            return head if head.host else head.sent_with(self._own_host())
         except BadMessage:  # what is logged of it must not be the request before
             method, uri = self.method, self.uri
             self._forget()
             self.method, self.uri = method, uri
             raise
+
+    def _own_host(self) -> bytes:
+        """What targets are told where HTTP/1.0 names no host: where the client came to, as ALB does."""
+        address, port = self.local
+        host = f"[{address}]" if ":" in address else address
+        return (host if port == (443 if self.listener.secure else 80) else f"{host}:{port}").encode()
 
     def _begin_unusual(self, data: bytes, end: int, cut: int) -> tuple[bytes, int, bytes]:
         """Empty lines before the request, absolute-form, OPTIONS *, higher minor versions; or the right refusal."""

@@ -24,9 +24,9 @@ def forwarded(request: bytes) -> tuple[bytes, bytes]:
             assert answer.startswith(b"HTTP/1.1 200 "), answer
             assert len(origin.requests) == 1
             seen = origin.requests[0]
-            return seen.head.replace(b"X-Forwarded-Port: %d" % balancer.port, b"X-Forwarded-Port: PORT"), seen.wire[
-                len(seen.head) :
-            ]
+            return seen.head.replace(b": %d" % balancer.port, b": PORT").replace(
+                b"127.0.0.1:%d" % balancer.port, b"127.0.0.1:PORT"
+            ), seen.wire[len(seen.head) :]
 
     return run(main())
 
@@ -71,7 +71,11 @@ HEADS: dict[str, tuple[bytes, bytes]] = {
     ),
     "forged forwarding": (GH + b"X-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n" + CLOSE, GH),
     "HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", GH),
-    "HTTP/1.0 without Host": (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\n"),
+    "HTTP/1.0 without Host": (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n"),
+    "HTTP/1.0 without Host, with a body": (
+        b"POST / HTTP/1.0\r\nX-A: b\r\nContent-Length: 1\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-A: b\r\nContent-Length: 1\r\n",
+    ),
     "HTTP/1.0 with Expect": (
         b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
         P + b"Content-Length: 1\r\n",
