@@ -74,7 +74,7 @@ def run(
     watch: Annotated[bool, typer.Option(help="Reload when FILE or a certificate named in it changes.")] = True,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Start. SIGHUP or a changed file reloads, SIGUSR1 opens the access log anew.
+    """Start. SIGHUP or a changed file reloads, SIGUSR1 opens the logs anew.
 
     SIGTERM drains and stops, a second one stops at once.
     """
@@ -106,7 +106,9 @@ def explain(
     url: Annotated[str, typer.Argument(metavar="URL")],
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration, in YAML.")],
     source: Annotated[str, typer.Option("--src", metavar="ADDRESS", help="Where the client is.")],
-    header: Annotated[list[str] | None, typer.Option("-H", "--header", metavar="'NAME: VALUE'")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("-H", "--header", metavar="'NAME: VALUE'", help="One more field, as curl's -H.")
+    ] = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="ADDRESS", help="The listener's, where several fit.")
     ] = None,

@@ -48,13 +48,18 @@ def explained(
         except ValueError:
             raise NoDecisionError(f"{address} is no address such as 203.0.113.9") from None
     fields = tuple(_fields(headers))
-    host = next((value for name, value in fields if name.lower() == b"host"), parts.netloc.rpartition("@")[2].encode())
+    hosts = [value for name, value in fields if name.lower() == b"host"]
+    if len(hosts) > 1:
+        raise NoDecisionError("a request with two Host fields is answered with 400, before any rule")
+    host = hosts[0] if hosts else parts.netloc.rpartition("@")[2].encode()
     try:
         parse_host(host)
     except BadMessage:
         raise NoDecisionError(f"{host.decode('latin-1')} is no host") from None
     if is_token(method.encode()) is None:
-        raise NoDecisionError(f"{method} is no method such as GET")
+        raise NoDecisionError(f'"{method}" is no method such as GET')
+    if method in ("CONNECT", "TRACE"):
+        raise NoDecisionError(f"{method} is answered with 405, before any rule")
     if sni is not None and parts.scheme != "https":
         raise NoDecisionError("a server name is said in TLS alone: ask for https://")
     server_name = _usual_server_name(parts.hostname) if sni is None else sni

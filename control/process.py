@@ -89,13 +89,13 @@ async def serve(path: Path, *, watch: bool = True, announce: Callable[[Runtime],
             stopping.set_result(grace)
 
     def reload() -> None:
-        runtime.reopen_access_log()  # who rotates it with this signal means that too
+        runtime.reopen_logs()  # who rotates it with this signal means that too
         reloader.request()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    loop.add_signal_handler(signal.SIGUSR1, runtime.reopen_access_log)  # what logrotate sends to nginx and to us
+    loop.add_signal_handler(signal.SIGUSR1, runtime.reopen_logs)  # what logrotate sends to nginx and to us
     try:
         await runtime.start(loaded.settings)
         spare_the_collector()

@@ -250,12 +250,14 @@ class Runtime:
         except ValueError as error:
             raise CannotApply(str(error)) from error
 
-    def reopen_access_log(self) -> None:
-        """After its file was moved away, for rotation."""
+    def reopen_logs(self) -> None:
+        """After their files were moved away, for rotation."""
         if self.access_log is not None:
             self.access_log.reopen()
+        if isinstance(self.dns, DnsServer):
+            self.dns.reopen_query_log()
         if self.workers is not None:
-            self.workers.reopen_access_log()
+            self.workers.reopen_logs()
 
     def kill_workers(self) -> None:
         """For an end at once."""

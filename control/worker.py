@@ -104,7 +104,7 @@ class Worker:
                 case Explain(request_id):
                     channel.send(number, self._explained(request_id))
                 case ReopenAccessLog():
-                    runtime.reopen_access_log()
+                    runtime.reopen_logs()
                 case WindDown():
                     runtime.wind_down()
                 case Stop(grace) if not self._stop.done():

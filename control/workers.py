@@ -343,7 +343,7 @@ class Workers:
         self._addresses = addresses
         self._tell_all(Addresses(addresses, dict(self._health.view)))
 
-    def reopen_access_log(self) -> None:
+    def reopen_logs(self) -> None:
         self._tell_all(ReopenAccessLog())
 
     def wind_down(self) -> None:

@@ -6,12 +6,14 @@ Lines wait in a queue of bounded length; where the disk cannot keep up, lines ar
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from enum import Enum
 from typing import IO
 
 from .counters import RCODE_NAMES, TYPE_NAMES
@@ -22,6 +24,15 @@ QUEUE_LIMIT = 10_000  # lines; some seconds of a busy server
 LINES_AT_ONCE = 1000  # written with one call
 CLOSE_TIMEOUT = 2.0  # seconds that a stopping server gives a slow disk
 
+log = logging.getLogger(__name__)
+
+
+class _Order(Enum):
+    """What the thread is to do when it has written the lines before."""
+
+    END = "end"
+    REOPEN = "open the file anew"
+
 
 class QueryLog:
     """OSError when the file cannot be written."""
@@ -30,8 +41,8 @@ class QueryLog:
         self.spec = spec
         self.lost = 0
         self._share = 0.0
-        self._lines: queue.Queue[tuple[object, ...] | None] = queue.Queue(QUEUE_LIMIT)
-        self._file = open(os.open(spec.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "wb", buffering=0)  # noqa: SIM115
+        self._lines: queue.Queue[tuple[object, ...] | _Order] = queue.Queue(QUEUE_LIMIT)
+        self._file = _opened(spec.path)
         self._thread = threading.Thread(target=self._write, name="query log", daemon=True)
         self._thread.start()
 
@@ -53,9 +64,16 @@ class QueryLog:
 
     def end(self) -> None:
         """What is there will still be written; nobody waits for it."""
+        self._order(_Order.END)
+
+    def reopen(self) -> None:
+        """After the file was moved away (log rotation). If the new one cannot be opened, the old one goes on."""
+        self._order(_Order.REOPEN)
+
+    def _order(self, order: _Order) -> None:
         while True:
             try:
-                self._lines.put_nowait(None)
+                self._lines.put_nowait(order)
                 return
             except queue.Full:
                 with suppress(queue.Empty):  # the thread may have been quicker
@@ -67,16 +85,38 @@ class QueryLog:
         self._thread.join(CLOSE_TIMEOUT)
 
     def _write(self) -> None:
-        with self._file as file:
-            while (line := self._lines.get()) is not None:
-                lines = [_text(line)]
-                while len(lines) < LINES_AT_ONCE and not self._lines.empty():
-                    following = self._lines.get()
-                    if following is None:
-                        _put(file, lines)
-                        return
-                    lines.append(_text(following))
-                _put(file, lines)
+        order = None
+        while order is not _Order.END:
+            lines, order = self._next()
+            _put(self._file, lines)
+            if order is _Order.REOPEN:
+                try:
+                    file = _opened(self.spec.path)
+                except OSError as error:
+                    log.error(
+                        "query log %s cannot be opened again: %s; going on in the old file",
+                        self.spec.path,
+                        error.strerror,
+                    )
+                else:
+                    self._file.close()
+                    self._file = file
+        self._file.close()
+
+    def _next(self) -> tuple[list[bytes], _Order | None]:
+        """Lines to be written at once, and what to do then."""
+        line = self._lines.get()
+        lines: list[bytes] = []
+        while not isinstance(line, _Order):
+            lines.append(_text(line))
+            if len(lines) == LINES_AT_ONCE or self._lines.empty():
+                return lines, None
+            line = self._lines.get()
+        return lines, line
+
+
+def _opened(path: str) -> IO[bytes]:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "wb", buffering=0)
 
 
 def _put(file: IO[bytes], lines: list[bytes]) -> None:
@@ -93,7 +133,7 @@ def _text(line: tuple[object, ...]) -> bytes:
     assert isinstance(question, Question)
     assert isinstance(rcode, int)
     fields = {
-        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "client": client,
         "transport": transport,
         "name": name_text(question.key),

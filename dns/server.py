@@ -222,6 +222,11 @@ class DnsServer:
             await asyncio.to_thread(self._query_log.close)
             self._query_log = None
 
+    def reopen_query_log(self) -> None:
+        """After its file was moved away, for rotation."""
+        if self._query_log is not None:
+            self._query_log.reopen()
+
     def _is_healthy(self, instance: InstanceSpec) -> bool:
         return instance.health_key is None or self._health.is_healthy(instance.health_key)
 

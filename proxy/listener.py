@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import socket
-import ssl
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -22,9 +21,9 @@ from .admission import Admission, Negotiated
 from .announced import UNTRUSTED, TrustedProxies, read_header
 from .binding import FileIdentity, remove_socket, set_backlog, tcp_socket, unix_socket
 from .chunked import ChunkLimits
-from .client_certificates import refusal
 from .clock import Clock
 from .counters import ListenerCounters
+from .failed_handshake import FailedHandshake
 from .filtering import tell_filters
 from .firewall import UNGUARDED, Firewall
 from .http1 import HeadMemo
@@ -43,7 +42,7 @@ from .sharing import Sharing
 from .sources import Sources
 from .specs import FixedResponse, ListenerLimits, ListenerSpec
 from .tcp_session import TcpSession
-from .tls import FAILURES
+from .tls import ON_FAILURE
 from .tracing import Tracer
 from .turned_away import TurnedAway
 from .upstream import MEMO
@@ -355,8 +354,8 @@ class Listener:
             protocol = session if isinstance(session, HttpSession) else session.client
         self.pass_on(client, _connection(protocol))
         patience = self.limits.tls_handshake_timeout if self.secure else None
-        failures: list[ssl.SSLError] = []
-        FAILURES.set(failures)  # seen by what the loop calls for this connection, and by nothing else
+        failure = FailedHandshake(client, https=self.spec.protocol == "HTTPS", date=self.clock.date)
+        ON_FAILURE.set(failure.told)  # seen by what the loop calls for this connection, and by nothing else
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol, client, ssl=self.context, ssl_handshake_timeout=patience
@@ -365,9 +364,7 @@ class Listener:
             self.counters.tls_failed += self.secure
             self.counters.active -= 1
             self._sources.release(_connection(protocol))
-            reason = refusal(failures[0]) if failures else None
-            if isinstance(error, ConnectionAbortedError):  # how the loop says that it took too long
-                reason = "tls_handshake_timeout"
+            reason = failure.reason(error)
             if reason is not None:
                 self.refuse(source, reason)
         except asyncio.CancelledError:

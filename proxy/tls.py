@@ -152,16 +152,16 @@ class _Certificate:
         return self.key_bits, self.not_after
 
 
-# Where the handshake that is under way puts why it failed: the client mostly leaves before the loop can tell.
-FAILURES: ContextVar[list[ssl.SSLError] | None] = ContextVar("FAILURES", default=None)
+# Who is told why the handshake that is under way failed: the client mostly leaves before the loop can tell.
+ON_FAILURE: ContextVar[Callable[[ssl.SSLError], None] | None] = ContextVar("ON_FAILURE", default=None)
 
 
 class _TellingWhy(ssl.SSLObject):
     """A server's side that tells the client why its handshake failed, before the connection is closed.
 
     Event loops close as soon as a handshake raises, and what OpenSSL has to say then (`protocol version`, `handshake
-    failure`) stays in its buffer. Asking for more first makes them send it. The client leaves; one that does not
-    meets the failure with its next byte, or the handshake's timeout.
+    failure`) stays in its buffer. Asking for more first makes them send it. Then the listener says that it was all,
+    and the client leaves; one that does not meets the failure with its next byte, or the handshake's timeout.
     """
 
     _failure: ssl.SSLError | None = None
@@ -176,9 +176,9 @@ class _TellingWhy(ssl.SSLObject):
             raise
         except ssl.SSLError as failure:
             self._failure = failure
-            failures = FAILURES.get()
-            if failures is not None:
-                failures.append(failure)
+            tell = ON_FAILURE.get()
+            if tell is not None:
+                tell(failure)
             raise ssl.SSLWantReadError from failure
 
 

@@ -39,7 +39,8 @@ def _get(admin: str, path: str) -> Any:
         body = answer.read()
     except ConnectionRefusedError:
         raise NoAnswerError(
-            f"nothing listens on {admin}: is penstock running, with `admin: {{listen: {admin}}}` in its configuration?"
+            f"nothing listens on {admin}: is penstock running, with `admin: {{listen: {_in_yaml(host, port)}}}` in its "
+            "configuration?"
         ) from None
     except (OSError, http.client.HTTPException) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -54,7 +55,11 @@ def _get(admin: str, path: str) -> Any:
 
 
 def _split(admin: str) -> tuple[str, int]:
-    host, _, port = admin.rpartition(":")
+    host, _, port = admin.removeprefix("http://").removesuffix("/").rpartition(":")  # as it is written for curl, too
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise NoAnswerError(f"{admin!r} is not an address and a port, such as 127.0.0.1:9900")
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+def _in_yaml(host: str, port: int) -> str:
+    return f'"[{host}]:{port}"' if ":" in host else f"{host}:{port}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -293,3 +295,19 @@ def test_over_tls_and_https_by_the_certificates_of_the_file(tmp_path: Path, work
         assert site.metric("penstock_dns_queries_total") == 4
     lines = (tmp_path / "dns.log").read_text().splitlines()
     assert [line.count('"name":"api.services."') for line in lines] == [1] * 4, "whoever ends writes what he has"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_moved_query_log_is_begun_anew(tmp_path: Path, workers: int) -> None:
+    log, moved = tmp_path / "dns.log", tmp_path / "dns.log.1"
+    with running(tmp_path, ", query_log: {file: dns.log}", f"workers: {workers}") as site:
+        assert dig(site.port, "api.services.", "A").data
+        log.rename(moved)
+        site.penstock.signal(signal.SIGUSR1)
+        while not log.exists():
+            time.sleep(0.01)
+        # Each worker opens it for itself, and the first to do so made the file: only what all have written tells.
+        while not log.read_text():
+            assert dig(site.port, "api.services.", "SRV").data
+    assert '"type":"A"' in moved.read_text()
+    assert {json.loads(line)["type"] for line in log.read_text().splitlines()} == {"SRV"}

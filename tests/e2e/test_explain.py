@@ -126,6 +126,11 @@ def test_the_same_as_json(file: Path) -> None:
         (["--src", "203.0.113.999", "GET", "http://app.example.org/"], "no address"),
         (["--src", "203.0.113.9", "G T", "http://app.example.org/"], "no method"),
         (["--src", "203.0.113.9", "GET", "http://app.example.org/", "-H", "x"], "no header field"),
+        (["--src", "203.0.113.9", "TRACE", "http://app.example.org/"], "TRACE is answered with 405"),
+        (
+            ["--src", "203.0.113.9", "GET", "http://app.example.org/", "-H", "Host: a", "-H", "host: b"],
+            "two Host fields is answered with 400",
+        ),
         (["--src", "203.0.113.9", "--sni", "a", "GET", "http://app.example.org/"], "said in TLS alone"),
         (["--src", "203.0.113.9", "--to", "127.0.0.2", "GET", "http://app.example.org/"], "has the address 127.0.0.2"),
     ],

@@ -267,6 +267,22 @@ def test_status_of_what_is_no_address(address: str) -> None:
         get_status(address)
 
 
+@pytest.mark.parametrize("address", ["{}", "http://{}", "http://{}/"])
+def test_status_by_an_address_as_curl_takes_it(address: str) -> None:
+    found = {"target_groups": []}
+
+    async def main() -> None:
+        async with Origin(response(json.dumps(found).encode())) as origin:
+            assert await asyncio.to_thread(get_status, address.format(f"127.0.0.1:{origin.port}")) == found
+
+    run(main())
+
+
+def test_who_does_not_answer_on_ipv6_is_told_how_yaml_wants_it() -> None:
+    with pytest.raises(NoAnswerError, match=r'with `admin: \{listen: "\[::1\]:1"\}` in'):
+        get_status("[::1]:1")
+
+
 @pytest.mark.parametrize(
     "answer", [response(b"hello"), response(b"{}"), response(b"[]"), response(status=404), b"SSH-2.0-x\r\n"]
 )

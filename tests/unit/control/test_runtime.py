@@ -269,7 +269,7 @@ def test_the_access_log_can_be_added_moved_and_taken_away(tmp_path: Path) -> Non
                     await runtime.apply(settings(f"{source}\naccess_log: {{file: {name}}}", tmp_path))
                     await get(ports.http, f"/{name}")
                 (tmp_path / "two.log").rename(tmp_path / "two.log.1")
-                runtime.reopen_access_log()
+                runtime.reopen_logs()
                 await get(ports.http, "/rotated")
                 await runtime.apply(settings(source, tmp_path))
                 await get(ports.http, "/nowhere")
