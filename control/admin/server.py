@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.exposition import choose_encoder
 
 from ..change import UNCHANGED, Change, Prepared
@@ -34,6 +35,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 KEEPALIVE_SECONDS = 75.0
 # How long an answer in progress may take once we stop; answers here are made in milliseconds.
 SHUTDOWN_SECONDS = 2.0
+
+
+def _is_no_clients_mistake(record: logging.LogRecord) -> bool:
+    """What is no HTTP has its 400 and is nothing to wake anybody for; aiohttp writes a traceback of it."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, HttpProcessingError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_no_clients_mistake)
 
 
 class Admin:

@@ -286,7 +286,8 @@ class Action(Model):
     @classmethod
     def _one_of_three(cls, value: object) -> object:
         if isinstance(value, str):
-            raise ValueError(f"must say what to do: write {{forward: {value}}}")
+            kind, _, group = value.partition(" ")
+            raise ValueError(f"must say what to do: write {{forward: {group if kind == 'forward' else value}}}")
         kinds = ("forward", "redirect", "fixed_response")
         # A misspelt kind is an unknown key, and that is said better elsewhere.
         if (

@@ -110,6 +110,24 @@ def test_a_bug_of_ours_is_a_problem_document_and_a_traceback_in_the_log(
     assert any(record.exc_info and "a bug" in str(record.exc_info[1]) for record in caplog.records)
 
 
+@pytest.mark.parametrize("sent", [b"GET /status HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"\x16\x03\x01\x00\r\n\r\n"])
+def test_what_is_no_http_is_answered_and_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    async def main() -> None:
+        ports = Ports()
+        runtime = Runtime()
+        await runtime.start(settings(text(ports, 9), tmp_path))
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports.admin)
+        writer.write(sent)
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 Bad Request\r\n")
+        writer.close()
+        await runtime.stop(0)
+
+    run(main())
+    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+
+
 def test_metrics_are_what_happened(tmp_path: Path) -> None:
     async def main() -> None:
         ports = Ports()
