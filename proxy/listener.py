@@ -218,8 +218,12 @@ class Listener:
 
     def admit(self, transport: asyncio.Transport) -> None:
         """A plain connection was accepted: judge it, and give it a session."""
-        source: tuple[str, int] = transport.get_extra_info("peername")
+        source: tuple[str, int] | None = transport.get_extra_info("peername")
         local: tuple[str, int] = transport.get_extra_info("sockname")
+        if source is None:  # the client has reset the connection, and its address went with it
+            self.counters.failed["client_closed"] += 1
+            transport.abort()
+            return
         if not self._admitted(source, local):
             transport.abort()
             return

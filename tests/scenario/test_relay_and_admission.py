@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -404,3 +405,22 @@ def test_an_aborted_change_leaves_no_listener() -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS", "TCP"])
+def test_clients_that_are_gone_before_they_are_accepted(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As port scanners and the checks of other load balancers do it: connect, and reset."""
+
+    async def main() -> None:
+        more: dict[str, Any] = {"certificates": (issue("a.example.org"),)} if protocol == "HTTPS" else {}
+        async with Origin(response()) as origin, balancing(origin.port, protocol=protocol, **more) as lb:
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", lb.port)) as client:  # the kernel's queue takes it
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            counters = lb.listener.counters
+            while counters.failed["client_closed"] + counters.tls_failed < 3:
+                await asyncio.sleep(0.001)
+            assert counters.active == 0
+
+    run(main())
+    assert not caplog.records
