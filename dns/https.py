@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -18,6 +19,7 @@ from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, W
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
+from .aiohttp_log import keep_clients_mistakes_out
 from .doh import MEDIA_TYPE, MESSAGE_LIMIT, max_age, message_of
 from .responder import LATER
 from .tcp import Stream
@@ -56,6 +58,7 @@ class HttpsStream(Stream):
             self._inner = _Http2(self)
         else:
             # aiohttp's timeouts do not matter: the connection's deadline is nearer.
+            keep_clients_mistakes_out()
             server = web.Server(self._answer_http1, access_log=None)
             self._inner = cast("asyncio.Protocol", server())
         self._inner.connection_made(transport)
@@ -110,9 +113,12 @@ class HttpsStream(Stream):
     async def _answer_http1(self, request: web.BaseRequest) -> web.StreamResponse:
         body = b""
         if request.method == "POST":
-            body = await request.content.read(MESSAGE_LIMIT + 1)
-            while len(body) <= MESSAGE_LIMIT and not request.content.at_eof():
-                body += await request.content.read(MESSAGE_LIMIT + 1)
+            try:
+                body = await request.content.read(MESSAGE_LIMIT + 1)
+                while len(body) <= MESSAGE_LIMIT and not request.content.at_eof():
+                    body += await request.content.read(MESSAGE_LIMIT + 1)
+            except (ConnectionError, PayloadEncodingError):  # the client has left, or its chunks are none
+                return web.Response(status=400)
         content_type = request.headers.get("Content-Type", "").encode("latin-1", "replace")
         answer = await self.answer(
             request.method.encode("ascii", "replace"), request.raw_path.encode("utf-8", "replace"), content_type, body

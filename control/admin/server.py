@@ -15,9 +15,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.exposition import choose_encoder
 
+from ...dns.aiohttp_log import keep_clients_mistakes_out
 from ..change import UNCHANGED, Change, Prepared
 from ..exits import host_port
 from ..explain_dns import explain_names
@@ -37,21 +37,13 @@ KEEPALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 2.0
 
 
-def _is_no_clients_mistake(record: logging.LogRecord) -> bool:
-    """What is no HTTP has its 400 and is nothing to wake anybody for; aiohttp writes a traceback of it."""
-    kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, HttpProcessingError)
-
-
-logging.getLogger("aiohttp.server").addFilter(_is_no_clients_mistake)
-
-
 class Admin:
     """`bound` is the address really listened on, None while there is none."""
 
     __slots__ = ("_runner", "_server", "_wanted")
 
     def __init__(self, runtime: Runtime) -> None:
+        keep_clients_mistakes_out()
         self._runner = web.AppRunner(
             application(runtime),
             access_log=None,

@@ -169,6 +169,31 @@ def query_string(packet: bytes) -> str:
 
 
 class TestHttps:
+    @pytest.mark.parametrize(
+        "sent",
+        [b"Content-Length: 29\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"],
+        ids=["half", "nonsense"],
+    )
+    def test_a_body_that_does_not_come_is_no_traceback(self, caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+        async def scenario(server: DnsServer) -> None:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", ports(server)["HTTPS"], ssl=trusting("http/1.1")
+            )
+            writer.write(
+                b"POST /dns-query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dns-message\r\n" + sent
+            )
+            if b"chunked" in sent:
+                assert (await reader.readline()).split()[1] == b"400"
+            else:
+                await asyncio.sleep(0.05)  # its task waits for the rest
+            writer.transport.abort()
+            while server.counters.tcp_active:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+
+        with_server(scenario, secure=SECURE)
+        assert "Traceback" not in caplog.text
+
     @pytest.mark.parametrize("method", ["+https", "+https-get"])
     def test_kdig(self, method: str) -> None:
         kdig = need_tool("kdig", package="knot-dnsutils")
