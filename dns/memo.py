@@ -7,6 +7,7 @@ questions about its service, however many others are remembered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
 from itertools import islice
 
 from .answers import Answers, Reply
@@ -26,8 +27,11 @@ CLIENTS_REMEMBERED = 65_536  # addresses, where there are views: some 150 octets
 Memo = dict[bytes, Reply]
 
 
-class ByClient(dict[str, Memo]):
-    """Each client's table, found out once: the first look-up of a client fills in its view's."""
+class ByClient(dict[str | bytes, Memo]):
+    """Each client's table, found out once: the first look-up of a client fills in its view's.
+
+    A client is its address, written out or in network order.
+    """
 
     __slots__ = ("_by_view", "_views")
 
@@ -36,10 +40,12 @@ class ByClient(dict[str, Memo]):
         self._views = views
         self._by_view = by_view
 
-    def __missing__(self, client: str) -> Memo:
+    def __missing__(self, client: str | bytes) -> Memo:
         if len(self) >= CLIENTS_REMEMBERED:
             self.clear()
-        memo = self[client] = self._by_view[self._views.of(client)]
+        memo = self[client] = self._by_view[
+            self._views.of(client if isinstance(client, str) else str(ip_address(client)))
+        ]
         return memo
 
 

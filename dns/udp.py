@@ -1,7 +1,8 @@
 """DNS over UDP: a socket of our own that is drained in bursts.
 
 asyncio's datagram transports cost several times what the work itself does, so the loop only says that the socket is
-readable. A query seen before costs one look-up in a dict, two concatenations and a sendto.
+readable. A query seen before costs one look-up in a dict and a copy; system calls are shared by a burst where there
+are such calls.
 """
 
 from __future__ import annotations
@@ -9,21 +10,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
-from functools import partial
 from ipaddress import ip_address
-from typing import Any
 
+from .bursts import SLOT_SIZE, SLOTS, Address, Ancillary, burst
 from .guard import Guard
-from .responder import Responder
+from .responder import Later, Responder
 
-BURST = 64  # datagrams before the loop gets its turn back: 0.4 ms at most, so TCP and timers are not starved
-RECEIVE_SIZE = 4096  # no query is longer; what is cut off here is malformed then, and told so
 RECEIVE_BUFFER = 4 << 20  # octets that wait in the kernel while the loop is busy; net.core.rmem_max may allow less
 
 _IP_PKTINFO = 8  # Linux's number; Python 3.11 has a name for IPv6's only
-
-Address = tuple[Any, ...]
 
 
 def udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -52,101 +47,92 @@ def udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
 
 
 class UdpListener:
-    __slots__ = ("_guard", "_loop", "_responder", "_sock", "_wildcard")
+    __slots__ = ("_burst", "_guard", "_loop", "_responder", "_sock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, responder: Responder) -> None:
         self._loop = loop
         self._sock = sock
         self._responder = responder
         self._guard: Guard | None = None
-        self._wildcard = ip_address(sock.getsockname()[0]).is_unspecified
+        self._burst = burst(sock)
 
     def start(self, guard: Guard | None = None) -> None:
         """Again when the guard has changed."""
         self._guard = guard
-        self._loop.add_reader(self._sock, self._way_to_drain())
+        self._loop.add_reader(self._sock, self._drain_burst if self._burst is not None else self._drain)
 
     def stop(self) -> None:
         """A burst of what has arrived is still answered. The socket stays open for answers under way, until `close`."""
         self._loop.remove_reader(self._sock)
-        self._way_to_drain()()
-
-    def _way_to_drain(self) -> Callable[[], None]:
-        """Chosen once, so that no query pays for what is not configured."""
-        if self._guard is not None:
-            return partial(self._drain_guarded, self._guard)
-        return self._drain_wildcard if self._wildcard else self._drain
+        self._drain()
 
     def close(self) -> None:
         self._loop.remove_reader(self._sock)
         self._sock.close()
 
-    def _drain(self) -> None:
-        responder = self._responder
-        receive, send = self._sock.recvfrom, self._sock.sendto
-        for _ in range(BURST):
-            try:
-                query, client = receive(RECEIVE_SIZE)
-            except OSError:  # BlockingIOError: drained
-                return
+    def _drain_burst(self) -> None:
+        """The answers leave together, from the address that was asked (`_drain` says why)."""
+        burst, responder, guarded = self._burst, self._responder, self._guard is not None
+        assert burst is not None
+        received, memory, senders, sizes = burst.received, burst.memory, burst.senders, burst.sizes
+        lengths = burst.receive()
+        first = 0  # of the slots whose answers wait to be sent
+        for slot, (at, host, length) in enumerate(zip(burst.places, burst.hosts, lengths, strict=False)):
             # Looked up each time, for answering may replace it.
             memo = responder.memo
-            reply = (responder.memos.by_client[client[0]] if memo is None else memo).get(query[2:])
+            if memo is None:
+                memo = responder.memos.by_client[senders[host]]
+            reply = None if guarded else memo.get(received[at + 2 : at + length])
             if reply is not None:
                 reply.hits += 1
-                packet = query[:2] + reply.head + reply.tail()
+                body = reply.head + reply.tail()
+                size = len(body) + 2
+                memory[at + 2 : at + size] = body  # the id stays where it is
             else:
-                packet = responder.respond(query, "udp", self._deliver_to(client), client[0])
+                packet = self._answer(received[at : at + length], burst.client(slot), burst.ancillary(slot))
                 if not isinstance(packet, bytes):
+                    self._count_failure(burst.send(first, slot))
+                    first = slot + 1
                     continue
-            try:
-                send(packet, client)
-            except OSError as error:
-                self._count_failure(error)
+                size = len(packet)
+                memory[at : at + size] = packet
+            sizes[slot] = size
+        self._count_failure(burst.send(first, len(lengths)))
 
-    def _drain_wildcard(self) -> None:
-        """On 0.0.0.0 and [::] an answer must leave from the address that was asked, or the client will not know it.
+    def _drain(self) -> None:
+        """One by one.
 
-        What the kernel said about the query's destination is handed back to it as the answer's source.
+        On 0.0.0.0 and [::] an answer must leave from the address that was asked, or the client will not know it: what
+        the kernel said about the query's destination is handed back to it as the answer's source.
         """
-        responder = self._responder
-        for _ in range(BURST):
+        for _ in range(SLOTS):
             try:
-                query, destination, _flags, client = self._sock.recvmsg(RECEIVE_SIZE, 64)
-            except OSError:
+                query, destination, _flags, client = self._sock.recvmsg(SLOT_SIZE, 64)
+            except OSError:  # BlockingIOError: drained
                 return
-            memo = responder.memo
-            reply = (responder.memos.by_client[client[0]] if memo is None else memo).get(query[2:])
-            if reply is not None:
-                reply.hits += 1
-                packet = query[:2] + reply.head + reply.tail()
-            else:
-                packet = responder.respond(query, "udp", self._deliver_to(client, destination), client[0])
-                if not isinstance(packet, bytes):
-                    continue
-            self._send(packet, client, destination)
-
-    def _drain_guarded(self, guard: Guard) -> None:
-        for _ in range(BURST):
-            try:
-                query, destination, _flags, client = self._sock.recvmsg(RECEIVE_SIZE, 64 if self._wildcard else 0)
-            except OSError:
-                return
-            packet = guard.respond(query, client[0], "udp", self._deliver_to(client, destination))
+            packet = self._answer(query, client, destination)
             if isinstance(packet, bytes):
                 self._send(packet, client, destination)
 
-    def _deliver_to(
-        self, client: Address, destination: list[tuple[int, int, bytes]] | None = None
-    ) -> Callable[[bytes], None]:
-        return lambda packet: self._send(packet, client, destination or [])
+    def _answer(self, query: bytes, client: Address, destination: Ancillary) -> bytes | Later | None:
+        def deliver(packet: bytes) -> None:
+            self._send(packet, client, destination)
 
-    def _send(self, packet: bytes, client: Address, destination: list[tuple[int, int, bytes]]) -> None:
+        if self._guard is not None:
+            return self._guard.respond(query, client[0], "udp", deliver)
+        reply = self._responder.remembered(query[2:], client[0])
+        if reply is not None:
+            reply.hits += 1
+            return query[:2] + reply.head + reply.tail()
+        return self._responder.respond(query, "udp", deliver, client[0])
+
+    def _send(self, packet: bytes, client: Address, destination: Ancillary) -> None:
         try:
             self._sock.sendmsg([packet], destination, 0, client)
         except OSError as error:
-            self._count_failure(error)
+            self._count_failure(errno.errorcode.get(error.errno or 0, "other"))
 
-    def _count_failure(self, error: OSError) -> None:
+    def _count_failure(self, name: str | None) -> None:
         """Full buffers, a firewall's EPERM, source port 0 (EINVAL), a socket that was closed: the client asks again."""
-        self._responder.counters.send_failed[errno.errorcode.get(error.errno or 0, "other")] += 1
+        if name is not None:
+            self._responder.counters.send_failed[name] += 1
