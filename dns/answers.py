@@ -40,7 +40,7 @@ _ALIAS_ITSELF = frozenset((Type.CNAME, Type.ANY))  # who asks for these wants th
 class Reply:
     """The answer to one question, spelled as it was. A packet is: the client's id, `head`, `tail()`."""
 
-    __slots__ = ("depends", "head", "hits", "qtype", "rcode", "tail", "truncated")
+    __slots__ = ("cached", "depends", "head", "hits", "qtype", "rcode", "tail", "truncated")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Reply:
         depends: tuple[Dependent, ...] = (),
         *,
         truncated: bool = False,
+        cached: bool = False,
     ) -> None:
         self.head = head
         self.tail = tail
@@ -58,6 +59,7 @@ class Reply:
         self.rcode = rcode
         self.depends = depends  # whoever remembers it forgets it when one of these is over
         self.truncated = truncated
+        self.cached = cached  # a resolver said it
         self.hits = 0  # times it was sent by whoever remembers it; counted here, because nothing costs less
 
 

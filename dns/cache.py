@@ -88,9 +88,12 @@ class Entry:
     def render(self, question: Question, limit: int, now: float, error: ExtendedError | None = None) -> bytes | None:
         """The packet for one client, its question as it spelled it; None: it needs more than `limit` octets."""
         opt = opt_for(question, error.option if error is not None else b"")
-        if HEADER_SIZE + len(question.section) + len(self.body) + len(opt) > limit:
+        if not self.fits(question, limit, opt):
             return None
         return b"".join((question.id.to_bytes(2), self.head(question), self.aged(now), opt))
+
+    def fits(self, question: Question, limit: int, opt: bytes) -> bool:
+        return HEADER_SIZE + len(question.section) + len(self.body) + len(opt) <= limit
 
     def head(self, question: Question) -> bytes:
         # AA is not ours to claim. AD says that somebody validated; we did not, and cannot know who did: it stays 0.
@@ -164,6 +167,10 @@ class Cache:
         self._entries[key] = entry
         entry.hits += 1
         return entry
+
+    def peek(self, key: bytes) -> Entry | None:
+        """The same for who has asked before: it counts as no use."""
+        return self._entries.get(key)
 
     def put(self, key: bytes, entry: Entry) -> None:
         if self._failures:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import private_zones
+from .answers import Reply
 from .cache import Cache, Entry, entry_of
 from .counters import DnsCounters, Transport
 from .extended_errors import CACHED_ERROR, LOOP, SHUTTING_DOWN, TOO_BUSY, ExtendedError
 from .forwarding_specs import BY_DEFAULT, ForwardingSpec, Resolver
 from .inquiry import Answer
+from .lasting import Lasting
 from .race import Race
 from .selection import Routes
 from .wire import CD, RA, TC, Question, Rcode, bare_reply
@@ -29,6 +31,10 @@ Deliver = Callable[[bytes], None]
 
 # DO and CD change what is answered, so they are part of what is kept.
 _WAYS = {(do, cd): bytes((do, bool(cd))) for do in (False, True) for cd in (0, CD)}
+
+
+def _key(question: Question) -> bytes:
+    return question.key + question.section[-4:] + _WAYS[question.do, question.flags & CD]
 
 
 class _Client(NamedTuple):
@@ -61,11 +67,13 @@ class Forwarder:
         "_tasks",
         "_under_way",
         "_waiting",
+        "lasting",
         "try_timeout",
     )
 
     def __init__(self, cache: Cache, counters: DnsCounters, try_timeout: float = TRY_TIMEOUT) -> None:
         self.try_timeout = try_timeout
+        self.lasting = Lasting()
         self._cache = cache
         self._counters = counters
         self._routes = Routes()
@@ -84,6 +92,11 @@ class Forwarder:
         self._spec = spec
         self._cache.use(spec.cache)
 
+    @property
+    def forwards(self) -> bool:
+        """Whether there is anybody to ask for anything."""
+        return self._routes.general or bool(self._spec.zones)
+
     def takes(self, question: Question) -> bool:
         """Whether there is somebody to ask."""
         return self._routes.general or self._routes.zone_of(question.key) is not None
@@ -91,7 +104,7 @@ class Forwarder:
     def ask(self, question: Question, transport: Transport, limit: int, deliver: Deliver) -> bytes | None:
         """The answer if it is at hand. None: `deliver` is called with it, later and exactly once."""
         now = asyncio.get_running_loop().time()
-        key = question.key + question.section[-4:] + _WAYS[question.do, question.flags & CD]
+        key = _key(question)
         entry = self._cache.get(key, now)
         if entry is not None:
             if entry.is_fresh(now):
@@ -134,6 +147,11 @@ class Forwarder:
             under_way.stale_timer = asyncio.get_running_loop().call_later(STALE_AFTER, self._answer_stale, under_way)
         return None
 
+    def lasting_reply(self, question: Question, limit: int) -> Reply | None:
+        """The answer that was just given, if it is worth remembering whole."""
+        entry = self._cache.peek(_key(question))
+        return self.lasting.reply(question, limit, entry, asyncio.get_running_loop().time()) if entry else None
+
     async def drained(self) -> None:
         """Returns when nobody waits."""
         if self._under_way:
@@ -142,6 +160,7 @@ class Forwarder:
 
     async def stop(self) -> None:
         """Everyone still waiting is told SERVFAIL."""
+        self.lasting.clear()
         for key, under_way in list(self._under_way.items()):
             if under_way.race is not None:
                 under_way.race.cancel()

@@ -1,4 +1,4 @@
-"""Questions remembered whole, each with its reply: one table for everybody, or one per view.
+"""Questions remembered whole, each with its reply: one table for everybody, or one per kind of client.
 
 A reply goes when something that it depends on is over, and then it alone; so a change of one instance costs the few
 questions about its service, however many others are remembered.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from itertools import islice
 
+from .admission import Admission
 from .answers import Answers, Reply
 from .rings import Dependent
 from .views import View, Views
@@ -25,6 +26,7 @@ PACKET_LIMIT = 512  # octets of a question; nobody's usual query is longer
 CLIENTS_REMEMBERED = 65_536  # addresses, where there are views: some 150 octets each
 
 Memo = dict[bytes, Reply]
+Kind = tuple[View, bool]  # of client: what it sees, and whether it may ask for what is not ours
 
 
 class ByClient(dict[str | bytes, Memo]):
@@ -33,36 +35,41 @@ class ByClient(dict[str | bytes, Memo]):
     A client is its address, written out or in network order.
     """
 
-    __slots__ = ("_by_view", "_views")
+    __slots__ = ("_admission", "_tables", "_views")
 
-    def __init__(self, views: Views, by_view: dict[View, Memo]) -> None:
+    def __init__(self, views: Views, admission: Admission | None, tables: dict[Kind, Memo]) -> None:
         super().__init__()
         self._views = views
-        self._by_view = by_view
+        self._admission = admission
+        self._tables = tables
 
     def __missing__(self, client: str | bytes) -> Memo:
         if len(self) >= CLIENTS_REMEMBERED:
             self.clear()
-        memo = self[client] = self._by_view[
-            self._views.of(client if isinstance(client, str) else str(ip_address(client)))
-        ]
+        address = client if isinstance(client, str) else str(ip_address(client))
+        recurses = self._admission is None or self._admission.may_recurse(address)
+        memo = self[client] = self._tables[self._views.of(address), recurses]
         return memo
 
 
 class Memos:
-    """`only` is everybody's table. It is None where there are views: then it is `by_client[client]`."""
+    """`only` is everybody's table. It is None where not all are alike: then it is `by_client[client]`.
+
+    Clients differ in their views; and, where `admission` is given, in whether they may ask for what is not ours.
+    """
 
     __slots__ = ("_absent", "_count", "_limit", "_tables", "by_client", "only")
 
-    def __init__(self, answers: Answers, count: Callable[[Reply], None]) -> None:
+    def __init__(self, answers: Answers, count: Callable[[Reply], None], admission: Admission | None = None) -> None:
         """`count` is told of each reply that is no longer remembered, for it has counted its own hits."""
-        by_view: dict[View, Memo] = {view: {} for view in answers.views.all}
-        self._tables = tuple(by_view.values())
+        kinds = (True, False) if admission is not None else (True,)
+        tables: dict[Kind, Memo] = {(view, recurses): {} for view in answers.views.all for recurses in kinds}
+        self._tables = tuple(tables.values())
         self.only = self._tables[0] if len(self._tables) == 1 else None
-        self.by_client = ByClient(answers.views, by_view)
+        self.by_client = ByClient(answers.views, admission, tables)
         self._absent = answers.absent
         self._count = count
-        self._limit = max(FEWEST, min(2 * len(answers.registry.names), MOST) // len(self._tables))
+        self._limit = max(FEWEST, min(2 * len(answers.registry.names), MOST) // len(answers.views.all))
 
     def replies(self) -> Iterator[Reply]:
         for table in self._tables:

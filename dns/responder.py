@@ -36,7 +36,7 @@ class Responder:
     It is None where what is answered depends on who asks: then it is `memos.by_client[client]`.
     """
 
-    __slots__ = ("_forwarder", "admission", "answers", "counters", "memo", "memos")
+    __slots__ = ("_by_admission", "_forwarder", "admission", "answers", "counters", "memo", "memos")
 
     def __init__(self, answers: Answers, forwarder: Forwarder, counters: DnsCounters) -> None:
         self._forwarder = forwarder
@@ -90,8 +90,8 @@ class Responder:
         if reply is None:
             if question.flags & RD and self._forwarder.takes(question):
                 if self.admission.may_recurse(client):
-                    return self._forwarder.ask(question, transport, limit, deliver) or LATER
-                memorable = False  # another client may well be told
+                    return self._forward(packet, question, transport, limit, deliver, client)
+                memorable = False  # each one counts
                 self.counters.refused["recursion"] += 1
                 reply = self.answers.refusal(question, Rcode.REFUSED, recursion=False)
             else:
@@ -101,16 +101,32 @@ class Responder:
             self.memos.remember(packet[2:], reply, client)
         return packet[:2] + reply.head + reply.tail()
 
+    def _forward(
+        self, packet: bytes, question: Question, transport: Transport, limit: int, deliver: Deliver, client: str
+    ) -> bytes | Later:
+        answer = self._forwarder.ask(question, transport, limit, deliver)
+        if answer is None:
+            return LATER
+        if transport == "udp" and self._by_admission and len(packet) <= PACKET_LIMIT and not question.trailing:
+            reply = self._forwarder.lasting_reply(question, limit)
+            if reply is not None:
+                self.memos.remember(packet[2:], reply, client)
+        return answer
+
     def _take(self, answers: Answers, recursion: Iterable[str] | None) -> None:
         self.answers = answers
         self.admission = Admission(HOME if recursion is None else recursion)
-        self.memos = Memos(answers, self._count_hits_of)
+        self._by_admission = self._forwarder.forwards
+        self.memos = Memos(answers, self._count_hits_of, self.admission if self._by_admission else None)
+        self._forwarder.lasting.use(self.memos.forget)
         self.memo = self.memos.only
 
     def _count(self, transport: Transport, reply: Reply, times: int = 1) -> None:
         self.counters.count(transport, reply.qtype, reply.rcode, times)
         if reply.truncated:
             self.counters.truncated += times
+        if reply.cached:
+            self.counters.cache_hits += times
 
     def _count_hits_of(self, reply: Reply) -> None:
         if reply.hits:

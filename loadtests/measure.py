@@ -110,10 +110,12 @@ _H2LOAD_TROUBLE = re.compile(
     r"requests: .*? (?:[1-9]\d* failed|[1-9]\d* errored|[1-9]\d* timeout).*|.*[1-9]\d* [345]xx.*"
 )
 _DNSPERF_DONE = re.compile(r"Queries completed:\s+(\d+)")
-# A timeout or two of a million is the kernel's; an answer other than NOERROR is not what was asked for.
-_DNSPERF_TROUBLE = re.compile(
-    r"Queries lost: .*\((?:[1-9]|0\.[1-9]).*|Response codes: ++(?!NOERROR \d+ \(100\.00%\)).*"
-)
+
+
+def _dnsperf_trouble(rcode: str) -> re.Pattern[str]:
+    """A timeout or two of a million is the kernel's; an answer with another code is not what was asked for."""
+    return re.compile(rf"Queries lost: .*\((?:[1-9]|0\.[1-9]).*|Response codes: ++(?!{rcode} \d+ \(100\.00%\)).*")
+
 
 # New TLS connections per second. Paced, because wrk resumes sessions when it connects again, and h2load makes a client
 # of its own for every connection and can create them at a rate only; low enough that everyone keeps up.
@@ -177,7 +179,18 @@ def read_latencies(log: Path) -> Latencies:
     return Latencies(len(rows), len(rows) - len(took), *(took[int((len(took) - 1) * part)] for part in (0.5, 0.99, 1)))
 
 
-def dns_sample(pid: int, port: int, queries: Path, *, core: str, seconds: float) -> Sample:
+def dns_sample(pid: int, port: int, queries: Path, *, core: str, seconds: float, rcode: str = "NOERROR") -> Sample:
     """CPU per query under dnsperf, up to 100 outstanding."""
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-c", "8", "-T", "1", "-q", "100"]
-    return _measured(pid, [*command, "-l", f"{seconds:g}"], core, _DNSPERF_DONE, _DNSPERF_TROUBLE)
+    return _measured(pid, [*command, "-l", f"{seconds:g}"], core, _DNSPERF_DONE, _dnsperf_trouble(rcode))
+
+
+_DNSPERF_ANSWER = re.compile(r"^> NOERROR .* (\d+\.\d+)$", re.MULTILINE)
+
+
+def dns_latencies(port: int, queries: Path, per_second: int, *, core: str, seconds: float) -> list[float]:
+    """Seconds until each of so many queries a second was answered, in ascending order."""
+    command = ["dnsperf", "-v", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-c", "8", "-T", "1"]
+    output = run_load([*command, "-Q", str(per_second), "-l", f"{seconds:g}"], core)
+    count_done(output, _DNSPERF_DONE, _dnsperf_trouble("NOERROR"))
+    return sorted(map(float, _DNSPERF_ANSWER.findall(output)))

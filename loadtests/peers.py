@@ -38,6 +38,7 @@ class DnsPlan:
     folder: Path
     port: int
     admin: int
+    upstream: int = 0  # where whatever is not theirs is asked on; 0: nowhere
 
 
 Plan = TypeVar("Plan")

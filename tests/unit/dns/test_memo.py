@@ -13,6 +13,7 @@ from penstock.dns.answers import Answers
 from penstock.dns.cache import Cache
 from penstock.dns.counters import DnsCounters
 from penstock.dns.forwarder import Forwarder
+from penstock.dns.lasting import Lasting
 from penstock.dns.responder import LATER, Responder
 from penstock.dns.specs import DnsSpec, InstanceSpec, NetworkSpec, RecordSpec, ServiceSpec
 from support import dns_packets as packets
@@ -182,9 +183,11 @@ class NeverAnswers:
     """Stands for the forwarder."""
 
     resolvers = (("192.0.2.53", 53),)
+    forwards = True
 
     def __init__(self) -> None:
         self.asked = 0
+        self.lasting = Lasting()
 
     def takes(self, _: object) -> bool:
         return True
@@ -204,6 +207,6 @@ def test_strangers_are_not_forwarded_for_and_that_is_counted() -> None:
         assert isinstance(refused, bytes)
         assert int.from_bytes(refused[2:4]) & 0x008F == 5, "REFUSED, and RA is not set"
     assert (forwarder.asked, counters.refused["recursion"]) == (1, 2)
-    assert not responder.memo, "what depends on the client is not remembered for all"
+    assert not list(responder.memos.replies()), "each one counts"
     responder.use(answers, ("203.0.113.0/24",))
     assert responder.respond(packet, "udp", lambda _: None, STRANGER) is LATER

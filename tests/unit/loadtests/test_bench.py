@@ -72,7 +72,7 @@ def test_dnsperf_is_read_and_wrong_answers_are_not_counted(
 ) -> None:
     text = DNSPERF.format(completed=1000, lost=lost, codes=codes)
     assert measure._DNSPERF_DONE.search(text)[1] == "1000"
-    assert bool(measure._DNSPERF_TROUBLE.search(text)) == trouble
+    assert bool(measure._dnsperf_trouble("NOERROR").search(text)) == trouble
 
 
 def test_cpu_time_counts_a_process_and_its_children(measure: ModuleType) -> None:
