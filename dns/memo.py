@@ -10,22 +10,35 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from itertools import islice
 
+from .absence import Absence
 from .admission import Admission
 from .answers import Answers, Reply
 from .rings import Dependent
 from .views import View, Views
+from .wire import Question
 
 # Questions per view: twice as many as there are names, for they are asked for A and AAAA, within these. One costs some
 # 600 octets. When there is no room the oldest go, a few at a time; who is alive comes back for the price of a look-up.
 FEWEST, MOST = 4096, 262_144
 EVICTED = 64
 # Questions for names that are not there come in floods of different ones. They have a small room of their own, that is
-# emptied when full: they must not drive out what exists, and all go when a name appears.
+# emptied when full: they must not drive out what exists, and all go when a name appears. Who is asked for once only, as
+# all are in a flood, is not let in: to let one in and out costs as much as to answer it.
 ABSENT_LIMIT = 2048
 PACKET_LIMIT = 512  # octets of a question; nobody's usual query is longer
 CLIENTS_REMEMBERED = 65_536  # addresses, where there are views: some 150 octets each
 
-Memo = dict[bytes, Reply]
+
+class Memo(dict[bytes, Reply]):
+    """Replies by question."""
+
+    __slots__ = ("absence",)
+
+    def __init__(self, absence: Absence) -> None:
+        super().__init__()
+        self.absence = absence
+
+
 Kind = tuple[View, bool]  # of client: what it sees, and whether it may ask for what is not ours
 
 
@@ -58,24 +71,33 @@ class Memos:
     Clients differ in their views; and, where `admission` is given, in whether they may ask for what is not ours.
     """
 
-    __slots__ = ("_absent", "_count", "_limit", "_tables", "by_client", "only")
+    __slots__ = ("_absent", "_asked", "_count", "_limit", "_tables", "by_client", "only")
 
     def __init__(self, answers: Answers, count: Callable[[Reply], None], admission: Admission | None = None) -> None:
         """`count` is told of each reply that is no longer remembered, for it has counted its own hits."""
         kinds = (True, False) if admission is not None else (True,)
-        tables: dict[Kind, Memo] = {(view, recurses): {} for view in answers.views.all for recurses in kinds}
+        tables: dict[Kind, Memo] = {
+            (view, recurses): Memo(Absence(answers.registry.names)) for view in answers.views.all for recurses in kinds
+        }
         self._tables = tuple(tables.values())
         self.only = self._tables[0] if len(self._tables) == 1 else None
         self.by_client = ByClient(answers.views, admission, tables)
         self._absent = answers.absent
+        self._asked: set[bytes] = set()  # for what is not there
         self._count = count
         self._limit = max(FEWEST, min(2 * len(answers.registry.names), MOST) // len(answers.views.all))
 
     def replies(self) -> Iterator[Reply]:
         for table in self._tables:
             yield from table.values()
+            yield from table.absence.replies()
 
     def remember(self, key: bytes, reply: Reply, client: str) -> None:
+        if self._absent in reply.depends and key not in self._asked:
+            if len(self._asked) >= ABSENT_LIMIT:
+                self._asked.clear()
+            self._asked.add(key)
+            return
         if self._absent.remembered is not None and len(self._absent.remembered) >= ABSENT_LIMIT:
             self.forget([self._absent])
         table = self.by_client[client] if self.only is None else self.only
@@ -86,6 +108,11 @@ class Memos:
             if dependent.remembered is None:
                 dependent.remembered = set()
             dependent.remembered.add(key)
+
+    def learn_absence(self, packet: bytes, question: Question, reply: Reply, client: str) -> None:
+        table = self.by_client[client] if self.only is None else self.only
+        for forgotten in table.absence.learn(packet, question, reply):
+            self._count(forgotten)
 
     def forget(self, over: Iterable[Dependent]) -> None:
         """All replies that depend on one of these."""

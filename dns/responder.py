@@ -99,6 +99,8 @@ class Responder:
         self._count(transport, reply)
         if memorable:
             self.memos.remember(packet[2:], reply, client)
+            if reply.rcode == Rcode.NXDOMAIN:
+                self.memos.learn_absence(packet, question, reply, client)
         return packet[:2] + reply.head + reply.tail()
 
     def _forward(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from functools import partial
 from ipaddress import ip_address
 
 from .bursts import SLOT_SIZE, SLOTS, Address, Ancillary, burst
@@ -72,7 +73,7 @@ class UdpListener:
 
     def _drain_burst(self) -> None:
         """The answers leave together, from the address that was asked (`_drain` says why)."""
-        burst, responder, guarded = self._burst, self._responder, self._guard is not None
+        burst, responder, guard = self._burst, self._responder, self._guard
         assert burst is not None
         received, memory, senders, sizes = burst.received, burst.memory, burst.senders, burst.sizes
         lengths = burst.receive()
@@ -82,14 +83,17 @@ class UdpListener:
             memo = responder.memo
             if memo is None:
                 memo = responder.memos.by_client[senders[host]]
-            reply = None if guarded else memo.get(received[at + 2 : at + length])
+            reply = None if guard is not None else memo.get(received[at + 2 : at + length])
             if reply is not None:
                 reply.hits += 1
                 body = reply.head + reply.tail()
                 size = len(body) + 2
                 memory[at + 2 : at + size] = body  # the id stays where it is
             else:
-                packet = self._answer(received[at : at + length], burst.client(slot), burst.ancillary(slot))
+                query = received[at : at + length]
+                packet = memo.absence.answer(query) if guard is None else None
+                if packet is None:
+                    packet = self._answer(query, burst.client(slot), burst.ancillary(slot))
                 if not isinstance(packet, bytes):
                     self._count_failure(burst.send(first, slot))
                     first = slot + 1
@@ -110,23 +114,23 @@ class UdpListener:
                 query, destination, _flags, client = self._sock.recvmsg(SLOT_SIZE, 64)
             except OSError:  # BlockingIOError: drained
                 return
-            packet = self._answer(query, client, destination)
+            reply = self._responder.remembered(query[2:], client[0]) if self._guard is None else None
+            if reply is not None:
+                reply.hits += 1
+                packet = query[:2] + reply.head + reply.tail()
+            else:
+                packet = self._answer(query, client, destination)
             if isinstance(packet, bytes):
-                self._send(packet, client, destination)
+                self._send(client, destination, packet)
 
     def _answer(self, query: bytes, client: Address, destination: Ancillary) -> bytes | Later | None:
-        def deliver(packet: bytes) -> None:
-            self._send(packet, client, destination)
-
+        """To a query that is new, or that the guard looks at."""
+        deliver = partial(self._send, client, destination)
         if self._guard is not None:
             return self._guard.respond(query, client[0], "udp", deliver)
-        reply = self._responder.remembered(query[2:], client[0])
-        if reply is not None:
-            reply.hits += 1
-            return query[:2] + reply.head + reply.tail()
         return self._responder.respond(query, "udp", deliver, client[0])
 
-    def _send(self, packet: bytes, client: Address, destination: Ancillary) -> None:
+    def _send(self, client: Address, destination: Ancillary, packet: bytes) -> None:
         try:
             self._sock.sendmsg([packet], destination, 0, client)
         except OSError as error:

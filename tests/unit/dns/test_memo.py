@@ -115,11 +115,11 @@ def test_what_cannot_be_registered_is_said_and_changes_nothing(change: Any, word
 def test_views_remember_each_their_own() -> None:
     network = NetworkSpec("here", ("10.0.0.0/8",))
     site = Site(zone(service("api", "1", "2"), networks=("here",)), networks=(network,))
-    for _ in range(2):
+    for _ in range(3):
         assert site.ask("api.services") == ["192.0.2.1", "192.0.2.2"]
         assert site.ask("api.services", client=STRANGER) == ["REFUSED"]
         assert site.ask("api.services", client="10.9.9.9") == ["192.0.2.1", "192.0.2.2"]
-    assert site.hits == 4, "clients of one network share what is remembered"
+    assert site.hits == 6, "clients of one network share what is remembered, and a refusal is from the second time on"
     site.sick.add("2")
     site.responder.health_changed(["2"])
     assert site.ask("api.services", client="10.9.9.9") == ["192.0.2.1"]
@@ -210,3 +210,16 @@ def test_strangers_are_not_forwarded_for_and_that_is_counted() -> None:
     assert not list(responder.memos.replies()), "each one counts"
     responder.use(answers, ("203.0.113.0/24",))
     assert responder.respond(packet, "udp", lambda _: None, STRANGER) is LATER
+
+
+def test_a_flood_of_names_that_are_not_there_is_not_remembered_and_who_asks_again_is() -> None:
+    site = Site(zone(service("api", "1")))
+    for number in range(memo.ABSENT_LIMIT + 10):
+        assert site.ask(f"x{number}.services") == ["NXDOMAIN"]
+    assert not site.responder.memo
+    for _ in range(3):
+        assert site.ask("typo.services") == ["NXDOMAIN"]
+    assert site.hits == 1
+    site.responder.register("services", "api", InstanceSpec("typo", "192.0.2.9", 80))
+    assert site.ask("typo.api.services") == ["192.0.2.9"]
+    assert packets.query("typo.services")[2:] not in (site.responder.memo or {}), "a name has appeared"
