@@ -18,7 +18,7 @@ help:
 	@echo 'make test     run the tests'
 	@echo 'make lint     ruff, basedpyright, import-linter'
 	@echo 'make fuzz     look for inputs that break a parser, with atheris; ARGS="--seconds 60 request"'
-	@echo 'make bench    compare with HAProxy, nginx, Envoy, Caddy, BIND, Knot and PowerDNS; ARGS="--only http dns"'
+	@echo 'make bench    compare with HAProxy, nginx, Envoy, Caddy, BIND, Knot, PowerDNS and NSD; ARGS="--only http dns"'
 	@echo 'make load     one minute of locust against the quickstart; ARGS="--users 50"'
 	@echo 'make install  make .venv and install Penstock into it; every other command does this first'
 	@echo 'make lock     resolve the dependencies anew into requirements*.lock'

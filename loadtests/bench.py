@@ -1,4 +1,4 @@
-"""Penstock beside HAProxy, nginx, Envoy and Caddy, and beside BIND, Knot and PowerDNS, in one run: `make bench`.
+"""Penstock beside HAProxy, nginx, Envoy and Caddy, beside BIND, Knot, PowerDNS and NSD, in one run: `make bench`.
 
 What is compared is CPU time per request. Each server has one core to itself, load and origins have the other. Rounds
 are interleaved, so that a neighbour who wakes up for a while does not decide who is faster, and the median of the
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dns_bench import bench_dns
+from dns_size_bench import bench_dns_size
 from http_bench import bench_connections, bench_http2, bench_keep_alive, bench_latency, bench_logged
 from idle_bench import bench_memory, bench_websockets
 from measure import Settings
@@ -36,6 +37,7 @@ class Group:
 
 
 _WRK, _H2LOAD = ("wrk", "wrk"), ("h2load", "nghttp2-client")
+_DNSPERF = ("dnsperf", "dnsperf")
 GROUPS = (
     Group("http", bench_keep_alive, (_WRK,)),
     Group("log", bench_logged, (_WRK,)),
@@ -46,7 +48,8 @@ GROUPS = (
     Group("memory", bench_memory),
     Group("websockets", bench_websockets),
     Group("workers", bench_workers, (_WRK,)),
-    Group("dns", bench_dns, (("dnsperf", "dnsperf"),)),
+    Group("dns", bench_dns, (_DNSPERF,)),
+    Group("dns-size", bench_dns_size, (_DNSPERF, _WRK)),
 )
 
 

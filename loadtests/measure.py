@@ -185,6 +185,11 @@ def dns_sample(pid: int, port: int, queries: Path, *, core: str, seconds: float,
     return _measured(pid, [*command, "-l", f"{seconds:g}"], core, _DNSPERF_DONE, _dnsperf_trouble(rcode))
 
 
+def dns_several_times(port: int, queries: Path, times: int, *, core: str) -> None:
+    """Asks each of the queries so often."""
+    run_load(["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-n", str(times)], core)
+
+
 _DNSPERF_ANSWER = re.compile(r"^> NOERROR .* (\d+\.\d+)$", re.MULTILINE)
 
 
