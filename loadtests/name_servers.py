@@ -43,8 +43,9 @@ def penstock_yaml(plan: DnsPlan, *, workers: int = 1) -> str:
 
 
 def _penstock_dns(plan: DnsPlan) -> list[str]:
-    (plan.folder / "penstock-dns.yaml").write_text(penstock_yaml(plan))
-    return ["-m", "penstock.control", "run", "penstock-dns.yaml"]
+    file = plan.folder / f"penstock-dns-{plan.port}.yaml"  # each its own, for it is watched
+    file.write_text(penstock_yaml(plan))
+    return ["-m", "penstock.control", "run", file.name]
 
 
 def _write_zone(folder: Path) -> Path:
