@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dnslib  # pyright: ignore[reportMissingTypeStubs] - it has none
 
+from ..dns.admission import HOME, Admission
 from ..dns.answers import Answers
 from ..dns.counters import RCODE_NAMES
 from ..dns.explain import Explanation, explain, lookup
-from ..dns.prefixes import client_address
+from ..dns.prefixes import PrefixMap, client_address
+from ..dns.selection import Routes
 from ..dns.server import DnsServer
 from ..dns.specs import DnsSpec, InstanceSpec
-from ..dns.wire import Type, encode_name
+from ..dns.wire import Rcode, Type, encode_name
 from ..proxy.health import CheckKey
 from .named_services import dns_at
 
@@ -32,7 +34,7 @@ def reports_of(answers: Answers, spec: DnsSpec, name: str, rtype: str, client: s
     check_question(name, rtype, client)
     asked = Type[rtype.upper()]
     if client is not None:
-        return [_report(explain(answers, name, asked, client))]
+        return [_report(explain(answers, name, asked, client), spec, client)]
     return [_report(each) for each in lookup(answers, spec.networks, name, asked)]
 
 
@@ -70,12 +72,30 @@ async def explain_names(runtime: Runtime, query: Mapping[str, str]) -> list[Repo
     return reports_of(answers, settings.dns, query.get("name", ""), query.get("type", "A"), query.get("client"))
 
 
-def _report(explanation: Explanation) -> Report:
+def _report(explanation: Explanation, spec: DnsSpec | None = None, client: str = "") -> Report:
     report = asdict(explanation)
     packet = report.pop("packet")
     report["rcode"] = RCODE_NAMES[explanation.rcode] if packet else "not ours"
     report["answers"] = _records(packet)
+    report["refused"] = _refusal(spec, explanation, client) if spec is not None else ""
+    if report["refused"]:
+        report["rcode"], report["answers"] = RCODE_NAMES[Rcode.REFUSED], []
     return report
+
+
+def _refusal(spec: DnsSpec, explanation: Explanation, client: str) -> str:
+    """Why this client is refused; empty if it is not."""
+    allow = spec.transport.allow
+    if allow and PrefixMap((cidr, True) for cidr in allow).find(client_address(client)) is None:
+        return f"dns.allow does not have {client}"
+    if explanation.packet:
+        return ""
+    routes = Routes(spec.resolvers, spec.forwarding.zones)
+    if not routes.general and routes.zone_of(encode_name(explanation.asked).lower()) is None:
+        return "not our name, and nobody is asked for it"
+    if not Admission(HOME if spec.recursion is None else spec.recursion).may_recurse(client):
+        return f"not our name, and {client} is not forwarded for"
+    return ""
 
 
 def _records(packet: bytes) -> list[str]:
@@ -100,6 +120,8 @@ def show(report: Report) -> str:
         place = f" in {where}" if where else ""
         port = f" port {each['port']}" if each["port"] else ""
         lines.append(("instance", f"{each['id']} {each['ip']}{port} weight {each['weight']} {health}{place}, {use}"))
+    if report["refused"]:
+        lines.append(("refused", report["refused"]))
     lines += (("answer", answer) for answer in report["answers"])
     if not report["answers"]:
         what = {"NOERROR": "no data", "not ours": "asked of the resolvers, or refused"}

@@ -199,6 +199,7 @@ class Runtime:
             show(total, self.proxy)
             assert isinstance(self.dns, DnsReservation)
             self.dns.counters = filled(DnsCounters, total.dns)
+            self.dns.top_names = total.top_names
 
     async def explain(self, request_id: bytes) -> dict[str, Any] | None:
         """Why a recent request went where it went, whichever process served it; None for one that nobody remembers."""

@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..dns.top_names import TopNames
+
 if TYPE_CHECKING:
     from ..proxy.server import Proxy
 
 Values = dict[str, Any]  # by slot
 TargetId = tuple[str, str, bool]  # target group, target, whether it drains
 T = TypeVar("T")
+
+TOP_NAMES_TOLD = 200  # by each process, for they are told whenever somebody looks; /status shows 20
 
 # Counts of what is there now. They end with the process; all others only ever grow.
 GAUGES = frozenset({"active", "tcp_active", "in_flight"})
@@ -32,6 +36,7 @@ class Snapshot:
     cpu_seconds: float = 0.0
     resident_bytes: int = 0
     out_of_descriptors: int = 0  # 1, and in sum how many of them are
+    top_names: TopNames | None = None
 
     def add(self, other: Snapshot) -> None:
         for listener, values in other.listeners.items():
@@ -39,6 +44,9 @@ class Snapshot:
         for target, values in other.targets.items():
             add(self.targets.setdefault(target, {}), values)
         add(self.dns, other.dns)
+        if other.top_names is not None:
+            self.top_names = self.top_names or TopNames(TOP_NAMES_TOLD)
+            self.top_names.add(other.top_names)
         self.cpu_seconds += other.cpu_seconds
         self.resident_bytes += other.resident_bytes
         self.out_of_descriptors += other.out_of_descriptors
@@ -53,14 +61,15 @@ class Snapshot:
         )
 
 
-def snapshot(proxy: Proxy, dns_counters: object) -> Snapshot:
+def snapshot(proxy: Proxy, dns_counters: object, top_names: TopNames | None = None) -> Snapshot:
     targets: dict[TargetId, Values] = {}
     for group in proxy.groups.values():
         for target in group.targets:
             values = values_of(target.counters) | {"in_flight": target.in_flight}
             add(targets.setdefault((group.name, target.key, target.draining), {}), values)
     listeners = {key: values_of(listener.counters) for key, listener in proxy.listeners.items()}
-    return Snapshot(listeners, targets, values_of(dns_counters))
+    told = top_names.head(TOP_NAMES_TOLD) if top_names is not None else None
+    return Snapshot(listeners, targets, values_of(dns_counters), top_names=told)
 
 
 def show(total: Snapshot, proxy: Proxy) -> None:

@@ -158,7 +158,7 @@ class Worker:
         self._stop.set_result(None)
 
     def _counted(self) -> Snapshot:
-        counted = snapshot(self._runtime.proxy, self._runtime.dns.counters)
+        counted = snapshot(self._runtime.proxy, self._runtime.dns.counters, self._runtime.dns.top_names)
         times = os.times()
         counted.cpu_seconds = times.user + times.system
         counted.resident_bytes = _resident_bytes()

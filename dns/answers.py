@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from itertools import repeat
 
+from .extended_errors import NO_TRANSFER, NOT_OURS, ExtendedError
 from .registry import IsHealthy, Registry
 from .rings import Dependent, Ring
 from .specs import DnsSpec, InstanceSpec
@@ -40,7 +41,7 @@ _ALIAS_ITSELF = frozenset((Type.CNAME, Type.ANY))  # who asks for these wants th
 class Reply:
     """The answer to one question, spelled as it was. A packet is: the client's id, `head`, `tail()`."""
 
-    __slots__ = ("cached", "depends", "head", "hits", "qtype", "rcode", "tail", "truncated")
+    __slots__ = ("cached", "depends", "head", "hits", "leads_to", "qtype", "rcode", "tail", "truncated")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Reply:
         self.depends = depends  # whoever remembers it forgets it when one of these is over
         self.truncated = truncated
         self.cached = cached  # a resolver said it
+        self.leads_to = b""  # where the last CNAME leads, if that is not ours
         self.hits = 0  # times it was sent by whoever remembers it; counted here, because nothing costs less
 
 
@@ -72,7 +74,7 @@ class Answers:
         """ValueError in words if the specification contradicts itself or DNS."""
         self.views = Views(spec)
         self.registry = Registry(spec, is_healthy, serial, before.registry if before is not None else None)
-        self._flags = RA if spec.resolvers else 0
+        self._flags = RA if spec.resolvers or spec.forwarding.zones else 0
         # Names that are not there come in floods; what they get depends on the zone and on where its name stands only.
         self._negatives: dict[tuple[bytes, int], bytes] = {}
         self.absent = Dependent()  # whatever hangs on a name that does not exist
@@ -89,10 +91,15 @@ class Answers:
         """Returns what is over. ValueError in words if it is not there."""
         return self.registry.deregister(namespace, service, instance_id)
 
+    def move_serial(self, number: int) -> list[Dependent]:
+        """Returns what is over. Negative answers that are remembered keep the SOA they have: only caches read those."""
+        self._negatives.clear()
+        return self.registry.move_serial(number)
+
     def reply(self, question: Question, limit: int, view: View) -> Reply | None:
         """The answer in at most `limit` octets; None: the name is not ours."""
         if question.qclass != CLASS_IN or question.qtype in _TRANSFERS:
-            return self.refusal(question, Rcode.REFUSED)
+            return self.refusal(question, Rcode.REFUSED, NO_TRANSFER if question.qclass == CLASS_IN else NOT_OURS)
         if question.qtype in _NOT_IMPLEMENTED:
             return self.refusal(question, Rcode.NOTIMP)
         zone, node, synthesised = self.registry.find(question.key, view.hidden)
@@ -114,9 +121,11 @@ class Answers:
                 return self._chain(question, alias, limit, view, depends)
         return self._negative(question, zone, Rcode.NOERROR, limit, depends)
 
-    def refusal(self, question: Question, rcode: int, *, recursion: bool = True) -> Reply:
+    def refusal(
+        self, question: Question, rcode: int, why: ExtendedError | None = None, *, recursion: bool = True
+    ) -> Reply:
         """No data, and no authority either."""
-        tail = repeat(opt_for(question)).__next__
+        tail = repeat(opt_for(question, why.option if why is not None else b"")).__next__
         flags = self._flags if recursion else 0
         return Reply(head(question, flags | rcode), tail, question.qtype, rcode, (self.absent,))
 
@@ -155,7 +164,9 @@ class Answers:
             seen.add(target)
             zone, node, synthesised = self.registry.find(target, view.hidden)
             if zone is None:
-                return self._led(question, said, links, b"", 0, Rcode.NOERROR, limit, depends)
+                reply = self._led(question, said, links, b"", 0, Rcode.NOERROR, limit, depends)
+                reply.leads_to = b"" if reply.truncated else target
+                return reply
             if synthesised or node is None:
                 depends += (self.absent,)
             if isinstance(node, Dependent):

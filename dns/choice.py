@@ -68,8 +68,11 @@ def _by_policy(
     return "", list(instances)
 
 
-def order_of(service: ServiceSpec, weights: Sequence[int]) -> Order:
-    """Shares by weight, except for multivalue, which knows none."""
+def order_of(service: ServiceSpec, weights: Sequence[int], fitting: int | None = None) -> Order:
+    """Shares by weight, except for multivalue, which knows none. An answer has `fitting` of them at most."""
+    most = service.max_answers
+    if most is not None and fitting is not None:
+        most = min(most, fitting)
     if service.policy == "multivalue":
-        return multivalue.order(len(weights), service.max_answers)
-    return weighted.order(weights, service.max_answers)
+        return multivalue.order(len(weights), most)
+    return weighted.order(weights, most)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from struct import Struct
 
-OPTION = 10
 CLIENT_SIZE = 8  # octets, RFC 7873 section 4.1
 SERVER_SIZE = 16  # RFC 9018 section 4: version, reserved, time, hash
 SECRET_SIZE = 16

@@ -19,6 +19,7 @@ class ErrorCode(IntEnum):
     NOT_READY = 14
     PROHIBITED = 18
     STALE_NXDOMAIN = 19
+    NOT_AUTHORITATIVE = 20
     NO_REACHABLE_AUTHORITY = 22
     NETWORK_ERROR = 23
 
@@ -45,3 +46,6 @@ TIMED_OUT = ExtendedError(ErrorCode.NO_REACHABLE_AUTHORITY, "no resolver answere
 UNREACHABLE = ExtendedError(ErrorCode.NETWORK_ERROR, "no resolver can be reached")
 UNUSABLE = ExtendedError(ErrorCode.NO_REACHABLE_AUTHORITY, "every resolver refused or failed")
 PROHIBITED = ExtendedError(ErrorCode.PROHIBITED)
+NO_TRANSFER = ExtendedError(ErrorCode.PROHIBITED, "no zones for you")
+NO_RECURSION = ExtendedError(ErrorCode.PROHIBITED, "no recursion for you")
+NOT_OURS = ExtendedError(ErrorCode.NOT_AUTHORITATIVE)

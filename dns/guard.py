@@ -20,6 +20,7 @@ from .response_rate import ResponseRate, Verdict
 from .top_names import TopNames
 from .transport_specs import TransportSpec
 from .wire import (
+    COOKIE,
     PLAIN_UDP_SIZE,
     RA,
     TC,
@@ -28,7 +29,9 @@ from .wire import (
     Rejection,
     append_option,
     bare_reply,
+    cookie_reply,
     find_option,
+    read_cookie_query,
     read_query,
     with_option_removed,
 )
@@ -55,7 +58,8 @@ class Guard:
         """As the responder's, for a client at that address."""
         query = read_query(packet)
         if isinstance(query, Rejection):
-            return self._responder.respond(packet, transport, deliver, client)  # which counts it, and says so
+            alone = self._cookie_alone(packet, client) if self._secret else None
+            return alone or self._responder.respond(packet, transport, deliver, client)  # which counts it, and says so
         admitted, address = self._admission(client)
         if not admitted:
             self._counters.refused["acl"] += 1
@@ -63,7 +67,7 @@ class Guard:
             return bare_reply(query, RA | Rcode.REFUSED, PROHIBITED.option)
         began = monotonic()
         cookie, known = b"", False
-        if self._secret and query.edns and (found := find_option(packet, query, cookies.OPTION)) is not None:
+        if self._secret and query.edns and (found := find_option(packet, query, COOKIE)) is not None:
             at, data = found
             if not cookies.is_well_formed(data):
                 self._counters.rejected["cookie"] += 1
@@ -100,6 +104,18 @@ class Guard:
         reply = self._responder.respond(packet, transport, deliver_finished, client)
         return finished(reply) if isinstance(reply, bytes) else reply
 
+    def _cookie_alone(self, packet: bytes, client: str) -> bytes | None:
+        """The cookie for who asks nothing else: to get one, or to hear whether the one that he has is still good."""
+        asked = read_cookie_query(packet)
+        admitted, address = self._admission(client)
+        if asked is None or not admitted or not cookies.is_well_formed(asked[1]):
+            return None
+        question, shown = asked
+        cookie, known = cookies.answer_cookie(self._secret, shown, address, int(time()))
+        rcode = Rcode.NOERROR if known or len(shown) == cookies.CLIENT_SIZE else Rcode.BADCOOKIE
+        self._counters.responses[RCODE_NAMES[rcode]] += 1
+        return cookie_reply(question, rcode, COOKIE.to_bytes(2) + len(cookie).to_bytes(2) + cookie)
+
     def _admission(self, client: str) -> tuple[bool, bytes]:
         """Whether this client may ask, and its address in network order."""
         decided = self._admitted.get(client)
@@ -113,8 +129,8 @@ class Guard:
 
     @staticmethod
     def _with_cookie(reply: bytes, query: Question, cookie: bytes, transport: Transport) -> bytes:
-        made = append_option(reply, cookies.OPTION, cookie)
+        made = append_option(reply, COOKIE, cookie)
         if transport == "udp" and len(made) > max(query.udp_size, PLAIN_UDP_SIZE):
             flags = int.from_bytes(reply[2:4])
-            return append_option(bare_reply(query, TC | flags & 0x048F), cookies.OPTION, cookie)
+            return append_option(bare_reply(query, TC | flags & 0x048F), COOKIE, cookie)
         return made

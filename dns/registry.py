@@ -16,8 +16,8 @@ from .policy.latency import table
 from .rings import Dependent, Ring
 from .services import Service, ServiceRecords, ServiceZone, address_ring, target_ring
 from .specs import DnsSpec, InstanceSpec, NamespaceSpec
-from .wire import NAME_LIMIT, QUESTION_NAME, Type, encode_name, record, suffixes
-from .zones import AnyNode, InstanceNode, Node, ReverseNode, Zone
+from .wire import ANSWERS_SIZE, HEADER_SIZE, NAME_LIMIT, QUESTION_NAME, Type, encode_name, record, suffixes
+from .zones import AnyNode, InstanceNode, Node, ReverseNode, Serial, Zone
 
 IsHealthy = Callable[[InstanceSpec], bool]
 NOTHING_HIDDEN: frozenset[bytes] = frozenset()
@@ -28,7 +28,7 @@ _ADDRESSES = (Type.A, Type.AAAA)
 class Registry:
     """Names and zones by their lower-cased wire form; services by the names of namespace and service."""
 
-    __slots__ = ("_by_health", "_is_healthy", "names", "services", "zones")
+    __slots__ = ("_by_health", "_is_healthy", "_serial", "changes", "names", "services", "zones")
 
     def __init__(self, spec: DnsSpec, is_healthy: IsHealthy, serial: int, before: Registry | None = None) -> None:
         """ValueError in words if the specification contradicts itself or DNS."""
@@ -37,9 +37,11 @@ class Registry:
         self.services: dict[tuple[str, str], Service] = {}
         self._is_healthy = is_healthy
         self._by_health: dict[Hashable, list[tuple[Service, Instance]]] = {}
+        self._serial = Serial(serial)
+        self.changes = 0  # since it was made, of what secondaries would have
         for namespace in spec.namespaces:
             for name in namespace.names:
-                self._add_zone(namespace, encode_name(name).lower(), serial)
+                self._add_zone(namespace, encode_name(name).lower())
         latencies = table(spec.latencies)
         for namespace in spec.namespaces:
             _refuse_doubles(f"namespace {namespace.names[0]!r}: service", (s.name for s in namespace.services))
@@ -86,7 +88,8 @@ class Registry:
         touched: dict[Service, set[Type]] = {}
         for key in keys:
             for service, instance in self._by_health.get(key, ()):
-                instance.healthy = self._is_healthy(instance.spec)
+                before, instance.healthy = instance.healthy, self._is_healthy(instance.spec)
+                self.changes += before != instance.healthy
                 touched.setdefault(service, set()).add(instance.rtype)
         return [each for service, families in touched.items() for each in service.changed(families)]
 
@@ -95,6 +98,7 @@ class Registry:
         found = self._service(namespace, service)
         over = self.deregister(namespace, service, spec.id) if spec.id.lower() in found.by_id else []
         instance = self._add_instance(found, spec)
+        self.changes += 1
         return [*over, *found.changed((instance.rtype,))]
 
     def deregister(self, namespace: str, service: str, instance_id: str) -> list[Dependent]:
@@ -118,7 +122,19 @@ class Registry:
                 del self.names[reverse_name]
         if instance.spec.health_key is not None:
             self._by_health[instance.spec.health_key].remove((found, instance))
+        self.changes += 1
         return [*over, *found.changed((instance.rtype,))]
+
+    def move_serial(self, number: int) -> list[Dependent]:
+        """The SOA of every zone says this from now on. Returns what is over with that."""
+        self._serial.number = number
+        over: list[Dependent] = []
+        for origin, zone in self.zones.items():
+            apex = self.names[origin]
+            assert isinstance(apex, Node)
+            over.append(apex.static[Type.SOA])
+            apex.static[Type.SOA] = Ring([zone.soa(HEADER_SIZE)])
+        return over
 
     def _service(self, namespace: str, service: str) -> Service:
         found = self.services.get((namespace.lower(), service.lower()))
@@ -137,10 +153,11 @@ class Registry:
     def _zone_of(self, name: bytes) -> Zone | None:
         return next((self.zones[suffix] for suffix in suffixes(name) if suffix in self.zones), None)
 
-    def _add_zone(self, namespace: NamespaceSpec, origin: bytes, serial: int) -> None:
+    def _add_zone(self, namespace: NamespaceSpec, origin: bytes) -> None:
         if origin in self.zones:
             raise ValueError(f"namespace {namespace.names[0]!r}: another namespace answers under the same name")
-        zone = Zone(origin, b"\2ns" + origin, b"\nhostmaster" + origin, namespace.ttl, namespace.negative_ttl, serial)
+        names = (b"\2ns" + origin, b"\nhostmaster" + origin)
+        zone = Zone(origin, *names, namespace.ttl, namespace.negative_ttl, self._serial)
         self.zones[origin] = zone
         self.names[origin] = Node(zone, {rtype: Ring([answer]) for rtype, answer in zone.apex_records()})
 
@@ -160,6 +177,8 @@ class Registry:
             values = dict.fromkeys(static.rdata(spec, value, zone.origin) for value in spec.values)
             if not values:
                 raise ValueError(f"record {spec.name!r}: it has no value")
+            if static.size(rdata for _, rdata in values) > ANSWERS_SIZE:
+                raise ValueError(f"record {spec.name!r}: its {len(values)} values do not fit into an answer")
             node = self._add_name(zone, name)
             if node is None:
                 continue

@@ -15,15 +15,17 @@ from ipaddress import ip_address
 from .counters import DnsCounters
 from .server import Endpoint, Prepared, SecureEndpoint
 from .specs import DnsSpec
+from .top_names import TopNames
 from .transport_specs import SecureProtocol
 from .udp import udp_socket
 
 
 class DnsReservation:
-    """`counters` are what those who serve have counted, as far as somebody says so here."""
+    """`counters` and `top_names` are what those who serve have counted, as far as somebody says so here."""
 
     def __init__(self) -> None:
         self.counters = DnsCounters()
+        self.top_names: TopNames | None = None
         self._held: dict[Endpoint, socket.socket] = {}
         self._secure: dict[Endpoint, SecureProtocol] = {}
 
@@ -35,12 +37,11 @@ class DnsReservation:
     def bound_secure(self) -> list[SecureEndpoint]:
         return [(*endpoint, protocol) for endpoint, protocol in self._secure.items()]
 
-    @property
-    def top_names(self) -> None:
-        """Those who serve know them, each for itself."""
-
     def health_changed(self, keys: Iterable[Hashable]) -> None:
         """It has no answers that could change."""
+
+    def reopen_query_log(self) -> None:
+        """Those who serve have theirs."""
 
     async def prepare(self, spec: DnsSpec) -> Prepared:
         """OSError with the address in it if one cannot be had."""

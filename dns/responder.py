@@ -11,12 +11,14 @@ from enum import Enum
 from typing import Final
 
 from .admission import HOME, Admission
+from .aliases import joined, led_question
 from .answers import Answers, Reply
 from .counters import RCODE_NAMES, DnsCounters, Transport
+from .extended_errors import NO_RECURSION, NOT_OURS
 from .forwarder import Deliver, Forwarder
 from .memo import PACKET_LIMIT, Memos
 from .specs import InstanceSpec
-from .wire import HEADER_SIZE, QR, RD, TCP_SIZE, Question, Rcode, Rejection, read_query
+from .wire import HEADER_SIZE, QR, RD, TC, TCP_SIZE, Question, Rcode, Rejection, read_query
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,9 @@ class Responder:
         """ValueError in words if it is not there."""
         self.memos.forget(self.answers.deregister(namespace, service, instance_id))
 
+    def move_serial(self, number: int) -> None:
+        self.memos.forget(self.answers.move_serial(number))
+
     def remembered(self, key: bytes, client: str) -> Reply | None:
         """The reply to a query over UDP without its id, for who is not in the hurry of the listener."""
         return (self.memos.by_client[client] if self.memo is None else self.memo).get(key)
@@ -93,9 +98,16 @@ class Responder:
                     return self._forward(packet, question, transport, limit, deliver, client)
                 memorable = False  # each one counts
                 self.counters.refused["recursion"] += 1
-                reply = self.answers.refusal(question, Rcode.REFUSED, recursion=False)
+                reply = self.answers.refusal(question, Rcode.REFUSED, NO_RECURSION, recursion=False)
             else:
-                reply = self.answers.refusal(question, Rcode.REFUSED)
+                reply = self.answers.refusal(question, Rcode.REFUSED, NOT_OURS)
+        elif reply.leads_to and question.flags & RD:
+            led = led_question(question, reply.leads_to)
+            if self._forwarder.takes(led):
+                if self.admission.may_recurse(client):
+                    ours = packet[:2] + reply.head + reply.tail()
+                    return self._follow(question, ours, led, transport, limit, deliver)
+                memorable = False
         self._count(transport, reply)
         if memorable:
             self.memos.remember(packet[2:], reply, client)
@@ -114,6 +126,19 @@ class Responder:
             if reply is not None:
                 self.memos.remember(packet[2:], reply, client)
         return answer
+
+    def _follow(
+        self, question: Question, ours: bytes, led: Question, transport: Transport, limit: int, deliver: Deliver
+    ) -> bytes | Later:
+        """`ours` are CNAMEs that lead to what `led` asks, which is not ours."""
+
+        def join(theirs: bytes) -> bytes:
+            packet = joined(question, ours, led, theirs, limit)
+            self.counters.truncated += bool(packet[2] & TC >> 8)
+            return packet
+
+        theirs = self._forwarder.ask(led, transport, TCP_SIZE, lambda answer: deliver(join(answer)))
+        return LATER if theirs is None else join(theirs)
 
     def _take(self, answers: Answers, recursion: Iterable[str] | None) -> None:
         self.answers = answers

@@ -17,9 +17,8 @@ import asyncio
 import errno
 import socket
 import ssl
-import time
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
@@ -33,6 +32,7 @@ from .https import HttpsStream
 from .query_log import QueryLog
 from .responder import Responder
 from .secondaries import Secondaries
+from .serial import SerialClock
 from .specs import DnsSpec, HealthSource, InstanceSpec
 from .tcp import Connections, DnsStream, Stream, TcpListener, tcp_socket
 from .top_names import TopNames
@@ -101,10 +101,9 @@ class DnsServer:
         self._shared = shared  # other processes listen at the same addresses (SO_REUSEPORT)
         self._counters = DnsCounters()
         self._forwarder = Forwarder(Cache(), self._counters, resolver_timeout)
-        # An SOA's serial moves when the configuration does, and does not move back when the server restarts.
-        self._serial = int(time.time())
-        nothing = Answers(DnsSpec(), self._is_healthy, self._serial)
+        nothing = Answers(DnsSpec(), self._is_healthy, 0)
         self._responder = Responder(nothing, self._forwarder, self._counters)
+        self._serial = SerialClock(self._responder.move_serial)
         self._changed_meanwhile = set[Hashable]()  # whose health has changed since the last `prepare`
         self._connections: Connections | None = None
         self._listeners: dict[Endpoint, _Listener] = {}  # by what the specification says, where the port may be 0
@@ -143,25 +142,27 @@ class DnsServer:
         """From the next query on, what hangs on these keys is answered by their present health."""
         keys = tuple(keys)
         self._changed_meanwhile.update(keys)
-        self._responder.health_changed(keys)
+        with self._watching():
+            self._responder.health_changed(keys)
 
     def register(self, namespace: str, service: str, instance: InstanceSpec) -> None:
         """From the next query on the service has it, until another configuration. ValueError in words if it cannot."""
-        self._responder.register(namespace, service, instance)
+        with self._watching():
+            self._responder.register(namespace, service, instance)
 
     def deregister(self, namespace: str, service: str, instance_id: str) -> None:
         """From the next query on the service has it no more. ValueError in words if it is not there."""
-        self._responder.deregister(namespace, service, instance_id)
+        with self._watching():
+            self._responder.deregister(namespace, service, instance_id)
 
     async def prepare(self, spec: DnsSpec) -> Prepared:
         """OSError with the address in it if one cannot be bound, ValueError in words for a mistake in `spec`."""
         loop = asyncio.get_running_loop()
         if self._connections is None:
             self._connections = Connections(loop, self._responder)
-        serial = self._serial + 1
         # In a thread: a thousand instances take some 80 ms, and queries must not wait for that.
         changed = self._changed_meanwhile = set[Hashable]()
-        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, serial, self._responder.answers)
+        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, 0, self._responder.answers)
         opened: dict[Endpoint, _Listener] = {}
         opened_secure: dict[SecureEndpoint, _SecureListener] = {}
         contexts = {secure: self._context(secure) for secure in spec.transport.secure}
@@ -183,7 +184,7 @@ class DnsServer:
 
         def commit() -> None:
             closing = [listener for endpoint, listener in self._listeners.items() if endpoint not in listeners]
-            self._serial = serial
+            answers.move_serial(self._serial.advance())
             self._forwarder.use(spec.resolvers, spec.forwarding)
             self._responder.use(answers, spec.recursion)
             self._responder.health_changed(changed)  # it may have read those before they changed
@@ -200,6 +201,7 @@ class DnsServer:
 
     async def stop(self, grace: float) -> None:
         """Takes no more queries; those under way have `grace` seconds to be answered, by SERVFAIL in the end."""
+        self._serial.stop()
         listeners, self._listeners = self._listeners, {}
         secure, self._secure = self._secure, {}
         for listener in listeners.values():
@@ -226,6 +228,15 @@ class DnsServer:
         """After its file was moved away, for rotation."""
         if self._query_log is not None:
             self._query_log.reopen()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """If zones change within, their serial moves."""
+        registry = self._responder.answers.registry
+        before = registry.changes
+        yield
+        if registry.changes != before:
+            self._serial.contents_changed()
 
     def _is_healthy(self, instance: InstanceSpec) -> bool:
         return instance.health_key is None or self._health.is_healthy(instance.health_key)

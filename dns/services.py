@@ -15,7 +15,7 @@ from .instances import Instance
 from .policy.latency import Latencies
 from .rings import Dependent, Ring
 from .specs import InstanceSpec, ServiceSpec
-from .wire import HEADER_SIZE, QUESTION_NAME, Type, encode_name, pointer, record
+from .wire import ANSWERS_SIZE, HEADER_SIZE, QUESTION_NAME, Type, encode_name, pointer, record
 
 if TYPE_CHECKING:
     from .zones import Zone
@@ -103,7 +103,7 @@ def address_ring(service: Service, rtype: Type, ttl: int, vantage: Vantage) -> R
     for instance in service.chosen(service.of_type(rtype), vantage):
         weights[instance.rdata] = weights.get(instance.rdata, 0) + instance.spec.weight
     answers = [record(QUESTION_NAME, rtype, ttl, rdata) for rdata in weights]
-    return Ring(answers, (), order_of(service.spec, list(weights.values())))
+    return Ring(answers, (), order_of(service.spec, list(weights.values()), _fitting(answers)))
 
 
 def target_ring(place: ServiceZone, owner: bytes, rtype: Type, ttl: int, vantage: Vantage) -> Ring:
@@ -112,11 +112,16 @@ def target_ring(place: ServiceZone, owner: bytes, rtype: Type, ttl: int, vantage
     chosen = service.chosen(list(service.by_id.values()), vantage)
     rdata, ttls = _srv if rtype == Type.SRV else _svcb, service.ttls
     parent = pointer(HEADER_SIZE + len(owner) - len(place.name))
+    answers = [record(QUESTION_NAME, rtype, ttl, rdata(service, each, place.name)) for each in chosen]
     return Ring(
-        [record(QUESTION_NAME, rtype, ttl, rdata(service, each, place.name)) for each in chosen],
+        answers,
         [record(each.label + parent, each.rtype, ttls.get(each.rtype.name, ttl), each.rdata) for each in chosen],
-        order_of(service.spec, [each.spec.weight for each in chosen]),
+        order_of(service.spec, [each.spec.weight for each in chosen], _fitting(answers)),
     )
+
+
+def _fitting(answers: list[bytes]) -> int:
+    return max(1, ANSWERS_SIZE // max(map(len, answers), default=1))
 
 
 def _srv(service: Service, instance: Instance, name: bytes) -> bytes:

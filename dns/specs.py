@@ -51,7 +51,7 @@ class ServiceSpec:
     instances: tuple[InstanceSpec, ...] = ()
     srv_labels: tuple[str, str] = ("_http", "_tcp")  # SRV also answers at _http._tcp.<service>
     all_unhealthy: AllUnhealthy = "fail_open"
-    max_answers: int | None = None  # None: the policy's own
+    max_answers: int | None = None  # None: the policy's own. Never more than fit into an answer over TCP
     zone_affinity: bool = False  # instances of the client's zone, then of its region, while enough of them are healthy
     alpn: tuple[str, ...] = ()  # what HTTPS and SVCB records say is spoken
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from . import records
 from .specs import RecordSpec
-from .wire import Type, encode_name
+from .wire import RECORD_SIZE, Type, encode_name
 
 APEX = "@"
 
@@ -34,6 +35,11 @@ def rdata(spec: RecordSpec, value: str, origin: bytes) -> tuple[Type, bytes]:
         raise ValueError(f"record {spec.name!r}: {value!r} is no address for {spec.type}") from None
     except ValueError as error:
         raise ValueError(f"record {spec.name!r}: {error}") from None
+
+
+def size(rdata: Iterable[bytes]) -> int:
+    """Octets that they take in an answer, all together."""
+    return sum(RECORD_SIZE + len(each) for each in rdata)
 
 
 def target(value: str, origin: bytes) -> bytes:

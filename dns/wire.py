@@ -19,6 +19,8 @@ POINTER = 0xC0
 PLAIN_UDP_SIZE = 512  # RFC 1035 section 2.3.4; for clients without EDNS
 EDNS_UDP_SIZE = 1232  # fits IPv6's least MTU, so nothing is fragmented (DNS flag day 2020; BIND, Knot, Unbound)
 TCP_SIZE = 65535
+ANSWERS_SIZE = 65_000  # octets of one RRset: with question, OPT and cookie it fits into an answer over TCP
+RECORD_SIZE = 12  # octets of a record besides its RDATA, its owner compressed
 
 QR = 0x8000
 OPCODE_MASK = 0x7800
@@ -30,6 +32,7 @@ CD = 0x0010
 RCODE_MASK = 0x000F
 DO = 0x8000  # in the OPT record's flags
 CLASS_IN = 1
+COOKIE = 10  # the EDNS option of RFC 7873
 
 
 class Type(IntEnum):
@@ -57,11 +60,13 @@ class Rcode(IntEnum):
     NOTIMP = 4
     REFUSED = 5
     BADVERS = 16
+    BADCOOKIE = 23
 
 
 _HEADER = Struct("!HHHHHH")
 _FIXED = Struct("!HHIH")  # type, class, ttl, rdlength: what follows every owner name
 _PAIR = Struct("!HH")
+_ROOT_QUESTION = b"\0\0\1\0\1"
 _OPT_FRONT = b"\0" + Type.OPT.to_bytes(2)
 _OPT = Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, rdlength
 
@@ -370,6 +375,24 @@ def _skip_name(packet: bytes, at: int, lengths: dict[int, int]) -> int:
 def soa_minimum(packet: bytes, soa: ReceivedRecord) -> int:
     """MINIMUM, the last of an SOA's five numbers: found from its end, so no name has to be read."""
     return int.from_bytes(packet[soa.end - 4 : soa.end])
+
+
+def read_cookie_query(packet: bytes) -> tuple[Question, bytes] | None:
+    """A query with a cookie and no question (RFC 7873 section 5.4), as if the root were asked for; and the cookie."""
+    if len(packet) < HEADER_SIZE or packet[4:HEADER_SIZE] != b"\0\0\0\0\0\0\0\1":
+        return None
+    as_question = packet[:5] + b"\1" + packet[6:HEADER_SIZE] + _ROOT_QUESTION + packet[HEADER_SIZE:]
+    question = read_query(as_question)
+    if not isinstance(question, Question) or not question.edns:
+        return None
+    cookie = find_option(as_question, question, COOKIE)
+    return (question, cookie[1]) if cookie is not None else None
+
+
+def cookie_reply(question: Question, rcode: int, options: bytes) -> bytes:
+    """The answer to such a query: no question either."""
+    header = _HEADER.pack(question.id, QR | question.flags & (RD | CD) | rcode & RCODE_MASK, 0, 0, 0, 1)
+    return header + opt_record(question.do, rcode, options=options)
 
 
 def find_option(packet: bytes, question: Question, code: int) -> tuple[int, bytes] | None:

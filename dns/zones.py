@@ -16,12 +16,22 @@ from .rings import Dependent, Ring
 from .services import ServiceRecords, ServiceZone
 from .wire import HEADER_SIZE, QUESTION_NAME, Type, pointer, record
 
-# The timers that an SOA holds for secondaries. Nobody transfers these zones; the values are RFC 1912 section 2.2's.
-SOA_REFRESH = 7200
-SOA_RETRY = 900
-SOA_EXPIRE = 1209600
+# The timers that an SOA holds for secondaries, in seconds. Health moves a zone, and there is no NOTIFY: one that asked
+# every two hours (RFC 1912 section 2.2) would answer with the dead. Asking costs a small query.
+SOA_REFRESH = 60
+SOA_RETRY = 30
+SOA_EXPIRE = 1209600  # RFC 1912's: two weeks without us, and still an answer
 
 PTR_LIMIT = 100  # names of one address; keeps every answer far below 65535 octets
+
+
+class Serial:
+    """The number of all zones of a registry, as it is now."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class Zone:
     mailbox: bytes
     ttl: int
     negative_ttl: int
-    serial: int
+    serial: Serial
 
     def soa(self, offset: int, *, negative: bool = False) -> bytes:
         """The SOA record, where the message has the zone's name at `offset`.
@@ -42,7 +52,7 @@ class Zone:
         look at one of the two only (coredns #2158) are told the same by both.
         """
         origin = pointer(offset)
-        numbers = (self.serial & 0xFFFFFFFF, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, self.negative_ttl)
+        numbers = (self.serial.number & 0xFFFFFFFF, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, self.negative_ttl)
         names = b"".join(self._compressed(name, origin) for name in (self.server, self.mailbox))
         ttl = min(self.ttl, self.negative_ttl) if negative else self.ttl
         return record(origin, Type.SOA, ttl, names + b"".join(number.to_bytes(4) for number in numbers))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ...dns import static
 from ...dns.records import STRING_LIMIT
 from ...dns.specs import RecordSpec
-from ...dns.wire import NAME_LIMIT, encode_name
+from ...dns.wire import ANSWERS_SIZE, NAME_LIMIT, encode_name
 from .mistakes import Path, hint
 from .models import Namespace, Service
 from .models_dns import StaticRecord
@@ -96,8 +96,11 @@ def _name(review: Review, place: Path, record: StaticRecord, origin: bytes) -> b
 
 
 def _values(review: Review, place: Path, record: StaticRecord, origin: bytes) -> None:
+    rdata: set[bytes] = set()
     for number, value in enumerate(record.value):
         try:
-            static.rdata(RecordSpec(record.name, record.type, 0, (value,)), value, origin)
+            rdata.add(static.rdata(RecordSpec(record.name, record.type, 0, (value,)), value, origin)[1])
         except ValueError as error:
             review.mistake((*place, "value", number), str(error).partition(": ")[2])
+    if (size := static.size(rdata)) > ANSWERS_SIZE:
+        review.mistake((*place, "value"), f"is {size} octets in all, and an answer holds {ANSWERS_SIZE}")

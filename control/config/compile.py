@@ -49,7 +49,7 @@ from ...proxy.specs import (
     is_unix,
 )
 from . import compile_limits, models, models_filters, models_rules
-from .compile_dns import latencies, networks, place_of, recursion, seen_by, static_records
+from .compile_dns import latencies, networks, outlasting_answers, place_of, recursion, seen_by, static_records
 from .compile_dns_serving import compile_forwarding, compile_transport
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, NamedService, Settings
@@ -83,11 +83,12 @@ def compile_settings(
     groups = {group.name: group for group in proxy.target_groups}
     dns, admin, log = configuration.dns, configuration.admin, configuration.access_log
     namespaces = configuration.service_discovery.namespaces
+    zones = tuple(_namespace(namespace, configuration, groups) for namespace in namespaces)
     return Settings(
-        proxy=proxy,
+        proxy=replace(proxy, target_groups=outlasting_answers(proxy.target_groups, namespaces, zones)),
         dns=DnsSpec(
             listen=dns.listen if dns else (),
-            namespaces=tuple(_namespace(namespace, configuration, groups) for namespace in namespaces),
+            namespaces=zones,
             resolvers=dns.resolvers if dns else (),
             recursion=recursion(dns),
             networks=networks(configuration),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from ...dns.specs import NetworkSpec, RecordSpec
+from ...dns.specs import NamespaceSpec, NetworkSpec, RecordSpec
+from ...proxy.specs import TargetGroupSpec
 from . import models
 from .models_dns import DnsNetwork
 
@@ -72,6 +75,21 @@ def static_records(namespace: models.Namespace) -> tuple[RecordSpec, ...]:
     return tuple(
         RecordSpec(each.name, each.type, int(namespace.ttl if each.ttl is None else each.ttl), each.value)
         for each in namespace.records
+    )
+
+
+def outlasting_answers(
+    groups: Iterable[TargetGroupSpec], sections: Iterable[models.Namespace], namespaces: Iterable[NamespaceSpec]
+) -> tuple[TargetGroupSpec, ...]:
+    """A target that is removed drains for at least as long as its address may be remembered by who was told it."""
+    ttls: dict[str | None, int] = {}
+    for section, namespace in zip(sections, namespaces, strict=True):
+        for service, spec in zip(section.services, namespace.services, strict=True):
+            longest = max((ttl for _, ttl in spec.records), default=0)
+            ttls[service.target_group] = max(longest, ttls.get(service.target_group, 0))
+    return tuple(
+        replace(group, deregistration_delay=max(group.deregistration_delay, ttls.get(group.name, 0.0)))
+        for group in groups
     )
 
 

@@ -207,7 +207,7 @@ class TargetGroup(Described):
     health_check: HealthCheck | None = None
     """How to find out which targets work. Left out: all count as healthy."""
     deregistration_delay: Annotated[float, *duration(0, HOUR)] = 300.0
-    """How long a removed target may finish what it has begun; ALB's default."""
+    """How long a removed target may finish what it has begun; ALB's default. At least the TTL of its DNS services."""
     proxy_protocol: Literal["v1", "v2"] | None = None
     """Tell targets who the client is by a PROXY protocol header. They must expect it. Left out: none."""
     tls: TargetTls | None = None

@@ -84,6 +84,23 @@ def test_lookup_shows_every_view(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "client", "refused"),
+    [
+        ("www.services", "192.0.2.1", "dns.allow does not have 192.0.2.1"),
+        ("example.org", "10.0.1.9", "not our name, and nobody is asked for it"),
+        ("a.example.net", "203.0.113.9", "not our name, and 203.0.113.9 is not forwarded for"),
+        ("a.example.net", "10.0.1.9", ""),
+    ],
+)
+def test_who_is_refused_is_told_why(file: Path, name: str, client: str, refused: str) -> None:
+    more = "  forward: [{zone: example.net, resolvers: 192.0.2.53}]\n  allow: [10.0.0.0/8, 203.0.113.0/24]\n"
+    file.write_text(file.read_text().replace("dns:\n", f"dns:\n{more}", 1))
+    [report] = json.loads(penstock(file, "dns", "explain", name, "--client", client, "--json").stdout)
+    assert report["refused"] == refused
+    assert (report["rcode"], report["answers"]) == ("REFUSED" if refused else "not ours", [])
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["dns", "explain", "a..b"], "a label of a DNS name is empty"),

@@ -96,7 +96,7 @@ def test_connections_spread_over_the_workers_and_the_counters_are_those_of_all(t
     wrk = need_tool("wrk", package="wrk")
     site, origin = Site(tmp_path, "access_log: {file: access.log}"), Origin(response(b"hello"))
     with serving(origin):
-        site.write(origin.port)
+        site.write(origin.port, changed=lambda source: source.replace("dns: {listen", "dns: {top_names: 10, listen"))
         with site.running() as penstock:
             command = [wrk, "-t1", "-c64", "-d2s", "-H", "Connection: close", f"http://127.0.0.1:{site.ports.http}/"]
             printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -114,6 +114,7 @@ def test_connections_spread_over_the_workers_and_the_counters_are_those_of_all(t
             assert target["in_flight"] == listener["connections_active"] == 0
             for _ in range(20):
                 assert dig(site.ports.dns, "web.services", "A").data == ["127.0.0.1"]
+            assert penstock.status()["dns"]["top_names"] == [{"name": "web.services.", "queries": 20, "error": 0}]
             counted = metrics(penstock)
             assert counted["penstock_listener_connections_total"] == listener["connections"]
             assert counted["penstock_http_requests_total"] == listener["requests"]

@@ -1,7 +1,8 @@
 """DNS packets that every implementation should survive, with what they must be answered.
 
 One table for the gate's unit tests and for the tests over real sockets. Its names are those of a zone `corp.internal`,
-with a service `api` that has two IPv4 instances, `big` that has 200, and `none` that has no instance.
+with a service `api` that has two IPv4 instances, `big` that has 200, and `none` that has no instance; `alias` leads to
+`api`, `out` to somebody else, and `a`, `b` and `c` in a circle.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dns.opcode
 import dns.rcode
 import dns.rdatatype
 
-from penstock.dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, ServiceSpec
+from penstock.dns.specs import DnsSpec, InstanceSpec, NamespaceSpec, RecordSpec, ServiceSpec
 
 API = tuple(InstanceSpec(f"i-{n}", f"10.0.1.{9 + n}", 8080) for n in (1, 2))
 BIG = tuple(InstanceSpec(f"b-{n}", f"10.9.{n // 100}.{n % 100}", 80) for n in range(200))
@@ -24,6 +25,11 @@ ZONE = NamespaceSpec(
         ServiceSpec("api", (("A", 60), ("AAAA", 60), ("SRV", 30)), "weighted", API),
         ServiceSpec("big", (("A", 60),), "weighted", BIG),
         ServiceSpec("none", (("A", 60),)),
+    ),
+    records=(
+        RecordSpec("alias", "CNAME", 60, ("api",)),
+        RecordSpec("out", "CNAME", 60, ("www.example.org",)),
+        *(RecordSpec(name, "CNAME", 60, (target,)) for name, target in ("ab", "bc", "ca")),
     ),
 )
 
@@ -185,9 +191,13 @@ CASES = [
     _refused("T18 SOA of the parent", query("internal", 6)),
     Case("T19 PTR, ours", query("10.1.0.10.in-addr.arpa", 12), answers=1),
     _refused("T20 PTR, foreign", query("99.1.0.10.in-addr.arpa", 12)),
-    _nodata("T23 CNAME", query(qtype=5)),
+    Case("T21 an alias", query("alias.corp.internal"), answers=3),
+    Case("T22 aliases in a circle", query("a.corp.internal"), answers=3),
+    Case("T23 CNAME", query("alias.corp.internal", 5), answers=1),
+    _nodata("T23 CNAME of a name that has none", query(qtype=5)),
     _nodata("T24 no instance", query("none.corp.internal")),
     Case("E01 EDNS", edns_query(), answers=2),
+    Case("E02 no EDNS", query(), answers=2),
     Case("E03 version 1", edns_query(ttl=1 << 16), "BADVERS", aa=False),
     Case("E04 version 100, an option", edns_query(ttl=100 << 16, options=option(100, b"x")), "BADVERS", aa=False),
     Case("E05 unknown option", edns_query(options=option(100, b"abc")), answers=2),
@@ -202,6 +212,7 @@ CASES = [
     _formerr("E14 stray octets", edns_query(options=option(100) + b"abc")),
     Case("E15 empty NSID", edns_query(options=option(3)), answers=2),
     Case("E16 cookie", edns_query(options=option(10, bytes(8))), answers=2),
+    Case("E17 cookie of 7 octets", edns_query(options=option(10, bytes(7))), answers=2),
     Case("E18 client subnet /33", edns_query(options=option(8, b"\0\1\x21\0\x0a\0\0\0\0")), answers=2),
     Case("E20 200 empty options", edns_query(options=option(65001) * 200), answers=2),
     Case("E21 OPT record longer than the message", edns_query()[:-1] + b"\5", "FORMERR", bare=True),

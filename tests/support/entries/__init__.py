@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import http, texts, wires
+from . import http, names, texts, wires
 
 CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
 
@@ -34,6 +34,10 @@ ENTRIES: dict[str, Entry] = {
     "grpc-health": Entry(wires.grpc_health, wires.GRPC_WORDS),
     "dns-query": Entry(wires.dns_query, wires.DNS_WORDS),
     "dns-response": Entry(wires.dns_response, wires.DNS_WORDS),
+    "dns-options": Entry(names.options, names.OPTION_WORDS),
+    "dns-doh": Entry(names.doh, names.DOH_WORDS),
+    "dns-transfer": Entry(names.transfer, names.TRANSFER_WORDS),
+    "dns-alias": Entry(names.alias, names.ALIAS_WORDS),
     "cookies": Entry(texts.cookies, texts.COOKIE_WORDS),
     "trace-fields": Entry(texts.trace_fields, texts.TRACE_WORDS),
     "rules": Entry(texts.rules, texts.RULE_WORDS),

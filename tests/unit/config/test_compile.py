@@ -371,6 +371,13 @@ def test_namespaces_and_services() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("delay", "kept"), [("5s", 60.0), ("2m", 120.0)])
+def test_a_removed_target_drains_for_as_long_as_clients_remember_it(delay: str, kept: float) -> None:
+    text = DISCOVERED.replace("- name: tg-web\n", f"- name: tg-web\n      deregistration_delay: {delay}\n")
+    [group] = settings(text).proxy.target_groups
+    assert group.deregistration_delay == kept
+
+
 def test_only_checks_that_no_target_group_makes_are_to_be_made_for_dns() -> None:
     assert settings(DISCOVERED).dns_checks == {
         CheckKey("10.0.1.10", 8080, API_CHECK),

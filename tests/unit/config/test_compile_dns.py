@@ -8,7 +8,7 @@ import pytest
 
 from penstock.control.config import load
 from penstock.dns.specs import DnsSpec, InstanceSpec, NetworkSpec, RecordSpec
-from support.loaded import warnings
+from support.loaded import mistakes, warnings
 
 TEXT = """
 network:
@@ -97,3 +97,11 @@ def test_what_will_not_do_what_somebody_may_expect_is_a_warning(service: str, sa
     namespaces = f"{{namespaces: [{{name: a, services: [{{name: b, {service}}}]}}]}}"
     [warning] = warnings(f"{{service_discovery: {namespaces}, dns: {{listen: 127.0.0.1}}}}")
     assert said in warning
+
+
+def test_records_that_no_answer_can_hold_are_a_mistake_with_its_place() -> None:
+    values = ", ".join(f"{n:04}{'x' * 246}" for n in range(300))
+    text = f"{TEXT.partition('      records:')[0]}      records: [{{name: long, type: TXT, value: [{values}]}}]\n"
+    [mistake] = mistakes(text)
+    assert "service_discovery.namespaces[0].records[0].value" in mistake
+    assert mistake.endswith("is 78900 octets in all, and an answer holds 65000")

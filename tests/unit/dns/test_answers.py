@@ -133,7 +133,7 @@ def test_the_apex_has_soa_and_ns_and_its_server_an_address() -> None:
     answers = answers_of(api(), listen=(("127.0.0.1", 53), ("0.0.0.0", 53), ("::1", 53)))
     (soa,) = message(answers, "services.app.local", "SOA").answer
     zone = "services.app.local."
-    assert str(soa[0]) == f"ns.{zone} hostmaster.{zone} 7 7200 900 1209600 5"
+    assert str(soa[0]) == f"ns.{zone} hostmaster.{zone} 7 60 30 1209600 5"
     assert texts(message(answers, "services", "NS").answer) == ["services. 60 NS ns.services."]
     assert texts(message(answers, "ns.services", "A").answer) == ["ns.services. 60 A 127.0.0.1"]
     assert texts(message(answers, "ns.services", "AAAA").answer) == ["ns.services. 60 AAAA ::1"]

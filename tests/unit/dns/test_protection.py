@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import ip_address
 
 import dns.edns
 import dns.message
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.dns import response_rate
 from penstock.dns.cookies import AHEAD, LIFETIME, answer_cookie, is_well_formed, server_cookie, siphash24
@@ -197,3 +200,22 @@ def test_names_are_written_as_in_zone_files() -> None:
     assert name_text(encode_name("www.example.org")) == "www.example.org."
     assert name_text(b"\x04a.b\xff\0") == "a\\046b\\255."
     assert name_text(b"\0") == "."
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([bytes((n,)) for n in range(12)]), max_size=80), max_size=4), st.integers(1, 12)
+)
+def test_names_counted_by_several_are_never_too_few_and_too_many_by_the_error(
+    asked: list[list[bytes]], told: int
+) -> None:
+    total = TopNames(100)
+    for names in asked:
+        each = TopNames(8)
+        for name in names:
+            each.count(name)
+        total.add(each.head(told))
+    truth = Counter(name for names in asked for name in names)
+    found = {counted.name: counted for counted in total.most(100)}
+    for name, counted in found.items():
+        assert truth[name] <= counted.times <= truth[name] + counted.error
+    assert all(times <= total.least for name, times in truth.items() if name not in found)

@@ -364,6 +364,29 @@ class TestCookies:
 
         with_server(scenario, cookie_secret=SECRET)
 
+    @pytest.mark.parametrize("over", [over_udp, over_tcp])
+    def test_who_asks_for_a_cookie_alone_gets_it(self, over: Any) -> None:
+        """F04 with cookies on: RFC 7873 section 5.4."""
+
+        def asking(cookie: bytes) -> bytes:
+            return packets.header(counts=(0, 0, 0, 1)) + packets.opt(options=packets.option(10, cookie))
+
+        async def scenario(server: DnsServer) -> None:
+            first = await over(server.bound[0], asking(COOKIE))
+            got = cookie_of(first)
+            assert first == bytes.fromhex("123481000000000000000001 00002904d000000000001c 000a0018") + got
+            assert (got[:8], len(got)) == (COOKIE, 24)
+            assert await over(server.bound[0], asking(got)) == first
+            forged = await over(server.bound[0], asking(got[:-1] + bytes((got[-1] ^ 1,))))
+            assert forged[:16] == bytes.fromhex("123481070000000000000001 00002904")
+            assert dns.message.from_wire(forged).rcode() == dns.rcode.BADCOOKIE
+            assert cookie_of(forged)[:8] == COOKIE
+            for malformed in (asking(COOKIE[:7]), packets.header(counts=(0, 0, 0, 1)) + packets.opt()):
+                assert await over(server.bound[0], malformed) == bytes.fromhex("123481010000000000000000")
+            assert server.counters.responses == {"NOERROR": 2, "BADCOOKIE": 1, "FORMERR": 2}
+
+        with_server(scenario, cookie_secret=SECRET)
+
     @pytest.mark.parametrize("size", [0, 7, 9, 15, 41])
     def test_a_malformed_one_is_a_format_error(self, size: int) -> None:
         async def scenario(server: DnsServer) -> None:
