@@ -251,10 +251,11 @@ def test_a_worker_that_does_not_answer_is_killed_and_replaced(
         runtime = Runtime(workers=2)
         await runtime.start(settings(text(ports, 9), tmp_path))
         assert runtime.workers is not None
+        monkeypatch.setattr(patience, 5.0)
+        await runtime.look()  # whoever was looked at with more patience has answered
         stuck, other = runtime.workers.statuses()
         os.kill(stuck.process_id, signal.SIGSTOP)
         await runtime.look()  # waits no longer than its patience
-        monkeypatch.setattr(patience, 5.0)
         await until(lambda: runtime.workers.statuses()[0].restarts == 1)
         monkeypatch.setattr(patience, 60.0)  # on a busy machine a start takes longer than that
         await until(lambda: runtime.workers.statuses()[0].up)
