@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dns.registrations import Entries, Key
+from ..dns.specs import InstanceSpec
 from ..proxy.health import CheckKey, TargetHealth
 from .config.settings import Settings
 
@@ -36,13 +38,15 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Answered by None, or by a sentence that says what is in the way. `health` is the whole table, `addresses` what
-    targets' names resolve to, `sockets` which listeners' sockets were handed over before this (descriptors.py)."""
+    targets' names resolve to, `sockets` which listeners' sockets were handed over before this (descriptors.py),
+    `registered` what is in DNS beside the settings."""
 
     settings: Settings
     health: Mapping[CheckKey, TargetHealth]
     addresses: Mapping[str, tuple[str, ...]]
     ticket_key: bytes = field(repr=False)
     sockets: tuple[str, ...] = ()
+    registered: Entries = field(default_factory=Entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,14 @@ class Addresses:
 
     addresses: Mapping[str, tuple[str, ...]]
     health: Mapping[CheckKey, TargetHealth]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An instance that DNS has from now on beside its settings, or None: has no more. Not answered."""
+
+    key: Key
+    instance: InstanceSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,20 @@ class Stop:
     grace: float
 
 
-Order = Prepare | Commit | Abort | Health | Addresses | TicketKey | Count | Explain | ReopenAccessLog | WindDown | Stop
+Order = (
+    Prepare
+    | Commit
+    | Abort
+    | Health
+    | Addresses
+    | Registered
+    | TicketKey
+    | Count
+    | Explain
+    | ReopenAccessLog
+    | WindDown
+    | Stop
+)
 
 
 def encode(number: int, message: object) -> bytes:

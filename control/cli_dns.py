@@ -8,8 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_instances import add_to
+
 dns = typer.Typer(help="The DNS server.", no_args_is_help=True)
 service_discovery = typer.Typer(help="Namespaces, services and instances.", no_args_is_help=True)
+
+add_to(service_discovery)
 
 AdminOption = Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="The admin address of a running process.")]
 ConfigOption = Annotated[

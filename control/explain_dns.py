@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import dnslib  # pyright: ignore[reportMissingTypeStubs] - it has none
@@ -16,11 +14,8 @@ from ..dns.counters import RCODE_NAMES
 from ..dns.explain import Explanation, explain, lookup
 from ..dns.prefixes import PrefixMap, client_address
 from ..dns.selection import Routes
-from ..dns.server import DnsServer
-from ..dns.specs import DnsSpec, InstanceSpec
+from ..dns.specs import DnsSpec
 from ..dns.wire import Rcode, Type, encode_name
-from ..proxy.health import CheckKey
-from .named_services import dns_at
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -54,21 +49,11 @@ def from_configuration(spec: DnsSpec, name: str, rtype: str, client: str | None)
     return reports_of(Answers(spec, lambda _: True, 0), spec, name, rtype, client)
 
 
-async def explain_names(runtime: Runtime, query: Mapping[str, str]) -> list[Report]:
+def explain_names(runtime: Runtime, query: Mapping[str, str]) -> list[Report]:
     """From a running process, with the health of this moment."""
-    settings, plane = runtime.settings, runtime.dns
+    settings, answers = runtime.settings, runtime.dns.answers
     if settings is None:
         return []
-
-    def is_healthy(spec: InstanceSpec) -> bool:
-        key: Hashable | None = spec.health_key
-        return not isinstance(key, CheckKey) or runtime.health.is_healthy(key)
-
-    if isinstance(plane, DnsServer):
-        answers = plane.answers
-    else:  # others serve; what they say is made anew here, from the same
-        spec = dns_at(settings, runtime.resolution.addresses)
-        answers = await asyncio.to_thread(partial(Answers, spec, is_healthy, 0))
     return reports_of(answers, settings.dns, query.get("name", ""), query.get("type", "A"), query.get("client"))
 
 

@@ -26,12 +26,14 @@ from ..proxy.resolution import Resolution
 from ..proxy.server import Proxy
 from .admin.server import Admin
 from .change import UNCHANGED, Change, Prepared, prepare_all
+from .discovery import Discovery
 from .dns_tls import context_for
 from .exits import CannotApply, cannot_listen, host_port, is_loopback
 from .explain import live_report
 from .filters import InstalledFilters
 from .look_up import DnsLookUp
 from .named_services import dns_at
+from .overlay import Overlay
 from .processors import worker_count
 from .totals import filled, show
 from .workers import Workers
@@ -39,6 +41,7 @@ from .workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ..dns.registrations import Entries
     from ..dns.specs import DnsSpec
     from ..proxy.firewall import Firewall
     from ..proxy.sharing import Sharing
@@ -86,11 +89,13 @@ class Runtime:
         self.workers = Workers(workers, self.health) if workers > 1 else None
         self.proxy = Proxy(self.health, sharing="reserved" if self.workers else sharing, filters=InstalledFilters())
         self.dns = (
-            DnsReservation()
+            DnsReservation(self.health)
             if self.workers
             else DnsServer(self.health, shared=sharing == "shared", contexts=context_for)
         )
         self.checker = Checker(self.health, connect_allowed=self._why_denied, rng=random.Random())
+        self.overlay = Overlay(self.dns)
+        self.discovery = Discovery(self.dns, self.overlay, self.workers, self._check)
         self.look_up = DnsLookUp()
         self.resolution = Resolution(self.look_up, self._addresses_changed)
         self.admin = Admin(self)
@@ -162,14 +167,19 @@ class Runtime:
                 host_port(*settings.admin),
             )
 
-    async def prepare(self, settings: Settings) -> Prepared:
-        """All that can fail of becoming what `settings` say. The caller sees to it that only one is under way."""
+    async def prepare(self, settings: Settings, registered: Entries | None = None) -> Prepared:
+        """All that can fail of becoming what `settings` say. The caller sees to it that only one is under way.
+
+        In a worker with those who have `registered`, as the supervisor says.
+        """
         dns = dns_at(settings, self._addresses)
-        with self._in_words():
+        self.overlay.begin()
+        with self._in_words(), self._or_abort():
+            self.overlay.use(await self.discovery.entries(settings, dns) if registered is None else registered)
             prepared = await prepare_all(
                 (
                     partial(self.proxy.prepare, settings.proxy),
-                    partial(self.dns.prepare, dns),
+                    partial(self._prepare_dns, dns),
                     partial(self.admin.prepare, settings.admin),
                     # After the proxy, whose new listeners are to have it too.
                     partial(self._prepare_access_log, settings.access_log)
@@ -184,12 +194,32 @@ class Runtime:
             self.settings, self._answered = settings, dns
             self.applied_at = time.time()
             if not self._is_worker:
+                self.discovery.commit(settings, dns)
                 self._addresses_changed()
 
         return Change(commit, prepared.abort)
 
+    async def _prepare_dns(self, dns: DnsSpec) -> Prepared:
+        """With what has registered."""
+        prepared = await self.dns.prepare(await self.overlay.over(dns))
+
+        def commit() -> None:
+            prepared.commit()
+            self.overlay.commit()
+
+        def abort() -> None:
+            prepared.abort()
+            self.overlay.abort()
+
+        return Change(commit, abort)
+
     async def _prepare_workers(self, workers: Workers, settings: Settings) -> Prepared:
-        return await workers.prepare(settings, self.proxy.sockets_to_hand_over())
+        before, workers.registered = workers.registered, self.overlay.coming
+        try:
+            return await workers.prepare(settings, self.proxy.sockets_to_hand_over())
+        except BaseException:
+            workers.registered = before
+            raise
 
     async def look(self) -> None:
         """Bring the counters up to date, where they are those of other processes."""
@@ -232,6 +262,7 @@ class Runtime:
         """Checks go on while requests drain. The admin address goes last: it is where one sees the others go."""
         if self._settling is not None:
             self._settling.cancel()
+        await self.discovery.stop()
         parts = [self.proxy, self.dns, self.workers] if self.workers is not None else [self.proxy, self.dns]
         await asyncio.gather(*(part.stop(grace) for part in parts))
         await self.resolution.stop()
@@ -241,6 +272,14 @@ class Runtime:
         if self.access_log is not None:
             self.access_log.close()
         self.phase = "stopped"
+
+    @contextmanager
+    def _or_abort(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.overlay.abort()
+            raise
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -311,9 +350,14 @@ class Runtime:
             if self.settings.named_services and self.workers is None and self._settling is None:
                 self._settling = asyncio.create_task(self._settle_when_free(), name="services of named targets")
         self._firewalls = _firewalls_of_checks(self.proxy)
-        self.checker.apply(self.proxy.check_keys() | self.settings.dns_checks)
+        self._check()
         if addresses and self.workers is not None:
             self.workers.use_addresses(addresses)
+
+    def _check(self) -> None:
+        """Whoever is to be probed now is."""
+        if self.settings is not None:
+            self.checker.apply(self.proxy.check_keys() | self.settings.dns_checks | self.discovery.check_keys())
 
     async def _settle_when_free(self) -> None:
         async with self._changing:
@@ -326,7 +370,8 @@ class Runtime:
             return
         dns = dns_at(self.settings, self._addresses)
         if dns != self._answered:
-            (await self.dns.prepare(dns)).commit()  # it listens where it did, so nothing stands in the way
+            self.overlay.begin()
+            (await self._prepare_dns(dns)).commit()  # it listens where it did, so nothing stands in the way
             self._answered = dns
 
     def use_addresses(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
@@ -338,6 +383,7 @@ class Runtime:
         self.dns.health_changed(keys)
         if self._is_worker:
             return  # the supervisor has said it
+        self.discovery.wake()
         for key in keys:
             record = self.health.view[key]
             address = host_port(key.ip, key.port)

@@ -31,6 +31,7 @@ from .channel import (
     Health,
     Hello,
     Prepare,
+    Registered,
     ReopenAccessLog,
     Stop,
     TicketKey,
@@ -46,6 +47,7 @@ from .totals import Snapshot, snapshot
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from ..dns.registrations import Entries
     from .config import Settings
 
 log = logging.getLogger("penstock.worker")
@@ -78,11 +80,11 @@ class Worker:
         while (received := await channel.receive()) is not None:
             number, order = received
             match order:
-                case Prepare(settings, health, addresses, ticket_key, sockets):
+                case Prepare(settings, health, addresses, ticket_key, sockets, registered):
                     runtime.health.adopt(health, whole=False)
                     runtime.use_addresses(addresses)
                     runtime.proxy.use_ticket_key(ticket_key)
-                    channel.send(number, await self._prepare(settings, sockets))
+                    channel.send(number, await self._prepare(settings, sockets, registered))
                 case Commit():
                     self._commit()
                     await runtime.settle_services()  # names may have moved since it was prepared
@@ -97,6 +99,8 @@ class Worker:
                     runtime.use_addresses(addresses)
                     if self._prepared is None:
                         await runtime.settle_services()
+                case Registered(key, instance):
+                    runtime.overlay.hear(key, instance)
                 case TicketKey(key):
                     runtime.proxy.use_ticket_key(key)
                 case Count():
@@ -110,11 +114,11 @@ class Worker:
                 case Stop(grace) if not self._stop.done():
                     self._stop.set_result(grace)
 
-    async def _prepare(self, settings: Settings, sockets: tuple[str, ...]) -> str | None:
+    async def _prepare(self, settings: Settings, sockets: tuple[str, ...], registered: Entries) -> str | None:
         handed = take_over(self._line, sockets)
         self._runtime.proxy.handed = handed
         try:
-            self._prepared = await self._runtime.prepare(settings)
+            self._prepared = await self._runtime.prepare(settings, registered)
         except CannotApply as error:
             return str(error)
         except Exception as error:  # a bug of ours in a new configuration must not end a process that serves the old

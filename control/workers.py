@@ -46,6 +46,7 @@ from .totals import Snapshot
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from ..dns.registrations import Entries
     from ..proxy.health import CheckKey, HealthTable
     from .config.settings import Settings
 
@@ -236,6 +237,7 @@ class Workers:
         self._committing: list[asyncio.Future[Any]] = []
         self._addresses: dict[str, tuple[str, ...]] = {}
         self._sockets: Mapping[str, socket.socket] = {}
+        self.registered: Entries = {}  # what is in DNS beside the settings that are in force, or being prepared
         self._ticket_key = secrets.token_bytes(KEY_BYTES)
         self._winding_down = self._stopping = False
         self._changing = asyncio.Lock()  # held from prepare to commit or abort, and while one is replaced
@@ -311,13 +313,14 @@ class Workers:
         return [problem for problem in said if isinstance(problem, str)]
 
     def _whole(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> Prepare:
-        return Prepare(settings, dict(self._health.view), self._addresses, self._ticket_key, tuple(sockets))
+        health = dict(self._health.view)
+        return Prepare(settings, health, self._addresses, self._ticket_key, tuple(sockets), self.registered)
 
     async def _rotate_ticket_key(self) -> None:
         while True:
             await asyncio.sleep(ROTATION)
             self._ticket_key = secrets.token_bytes(KEY_BYTES)
-            self._tell_all(TicketKey(self._ticket_key))
+            self.tell_all(TicketKey(self._ticket_key))
 
     def _commit(self, worker: Worker) -> asyncio.Future[Any]:
         worker.serving = True
@@ -332,26 +335,26 @@ class Workers:
 
     async def settled(self) -> None:
         """Once what was committed last is so in every worker, and the health of what is checked now is known there."""
-        self._tell_all(Health(dict(self._health.view), whole=True))
+        self.tell_all(Health(dict(self._health.view), whole=True))
         await asyncio.gather(*self._committing, return_exceptions=True)
 
     def _health_changed(self, keys: frozenset[CheckKey]) -> None:
-        self._tell_all(Health({key: self._health.view[key] for key in keys}, whole=False))
+        self.tell_all(Health({key: self._health.view[key] for key in keys}, whole=False))
 
     def use_addresses(self, addresses: dict[str, tuple[str, ...]]) -> None:
         """What targets' names resolve to from now on."""
         self._addresses = addresses
-        self._tell_all(Addresses(addresses, dict(self._health.view)))
+        self.tell_all(Addresses(addresses, dict(self._health.view)))
 
     def reopen_logs(self) -> None:
-        self._tell_all(ReopenAccessLog())
+        self.tell_all(ReopenAccessLog())
 
     def wind_down(self) -> None:
         """Have all tell their clients that connections end, those that are started from now on too."""
         self._winding_down = True
-        self._tell_all(WindDown())
+        self.tell_all(WindDown())
 
-    def _tell_all(self, order: Order) -> None:
+    def tell_all(self, order: Order) -> None:
         frame = encode(0, order)
         for worker in self._workers.values():
             worker.tell_encoded(frame)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from itertools import repeat
 
+from .discover import Query, Sample, discover
 from .extended_errors import NO_TRANSFER, NOT_OURS, ExtendedError
+from .instances import Instance
 from .registry import IsHealthy, Registry
 from .rings import Dependent, Ring
 from .specs import DnsSpec, InstanceSpec
@@ -95,6 +97,10 @@ class Answers:
         """Returns what is over. Negative answers that are remembered keep the SOA they have: only caches read those."""
         self._negatives.clear()
         return self.registry.move_serial(number)
+
+    def discover(self, namespace: str, service: str, query: Query, sample: Sample) -> list[Instance]:
+        """Whom a query finds. ValueError in words if there is no such service."""
+        return discover(self.registry.known(namespace, service).by_id.values(), query, sample)
 
     def reply(self, question: Question, limit: int, view: View) -> Reply | None:
         """The answer in at most `limit` octets; None: the name is not ours."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import records
-from .specs import InstanceSpec
+from .specs import Down, HealthSource, InstanceSpec
 from .wire import encode_name
 
 
@@ -18,3 +18,9 @@ class Instance:
         self.label = encode_name(spec.id).lower()[:-1]  # in wire form, without the root
         self.rtype, self.rdata = records.address(spec.ip)
         self.healthy = healthy
+
+
+def is_up(spec: InstanceSpec, health: HealthSource) -> bool:
+    """Who has no health key is always healthy, and who is down is down."""
+    key = spec.health_key
+    return key is None or (not isinstance(key, Down) and health.is_healthy(key))

@@ -24,6 +24,10 @@ NOTHING_HIDDEN: frozenset[bytes] = frozenset()
 WILDCARD = b"\1*"
 _ADDRESSES = (Type.A, Type.AAAA)
 
+# Serials are seconds since 1970, or a few more. Changes that come faster than one in a microsecond would have a restart
+# take revisions back; and the product is less than 2**53, so that JSON's readers have it whole.
+REVISIONS_PER_SERIAL = 1_000_000
+
 
 class Registry:
     """Names and zones by their lower-cased wire form; services by the names of namespace and service."""
@@ -46,7 +50,7 @@ class Registry:
         for namespace in spec.namespaces:
             _refuse_doubles(f"namespace {namespace.names[0]!r}: service", (s.name for s in namespace.services))
             for each in namespace.services:
-                service = Service(each, (), latencies)
+                service = Service(each, (), latencies, serial * REVISIONS_PER_SERIAL)
                 self.services[namespace.names[0].lower(), each.name.lower()] = service
                 for name in namespace.names:
                     self._add_service(service, self.zones[encode_name(name).lower()])
@@ -95,15 +99,18 @@ class Registry:
 
     def register(self, namespace: str, service: str, spec: InstanceSpec) -> list[Dependent]:
         """An instance comes, or takes the place of the one with its id. ValueError in words if it cannot."""
-        found = self._service(namespace, service)
-        over = self.deregister(namespace, service, spec.id) if spec.id.lower() in found.by_id else []
+        found = self.known(namespace, service)
+        before = found.by_id.get(spec.id.lower())
+        if before is not None and before.spec.ip == spec.ip:
+            return self._replace(found, before, spec)
+        over = self.deregister(namespace, service, spec.id) if before is not None else []
         instance = self._add_instance(found, spec)
         self.changes += 1
         return [*over, *found.changed((instance.rtype,))]
 
     def deregister(self, namespace: str, service: str, instance_id: str) -> list[Dependent]:
         """ValueError in words if it is not there."""
-        found = self._service(namespace, service)
+        found = self.known(namespace, service)
         instance = found.by_id.pop(instance_id.lower(), None)
         if instance is None:
             raise ValueError(f"service {service!r} of namespace {namespace!r} has no instance {instance_id!r}")
@@ -120,8 +127,7 @@ class Registry:
             reverse.targets = tuple([each for each in reverse.targets if each.instance is not instance])
             if not reverse.targets:
                 del self.names[reverse_name]
-        if instance.spec.health_key is not None:
-            self._by_health[instance.spec.health_key].remove((found, instance))
+        self._unhook(found, instance)
         self.changes += 1
         return [*over, *found.changed((instance.rtype,))]
 
@@ -136,7 +142,30 @@ class Registry:
             apex.static[Type.SOA] = Ring([zone.soa(HEADER_SIZE)])
         return over
 
-    def _service(self, namespace: str, service: str) -> Service:
+    def _replace(self, service: Service, instance: Instance, spec: InstanceSpec) -> list[Dependent]:
+        """Where its address stays it stays in its place: the order of answers is no one's news."""
+        self._unhook(service, instance)
+        instance.spec, instance.healthy = spec, self._is_healthy(spec)
+        self._hook(service, instance)
+        self.changes += 1
+        nodes = (self.names.get(instance.label + place.name) for place in service.places)
+        over = [node for node in nodes if isinstance(node, InstanceNode) and node.instance is instance]
+        return [*over, *service.changed((instance.rtype,))]
+
+    def _hook(self, service: Service, instance: Instance) -> None:
+        if instance.spec.health_key is not None:
+            self._by_health.setdefault(instance.spec.health_key, []).append((service, instance))
+
+    def _unhook(self, service: Service, instance: Instance) -> None:
+        key = instance.spec.health_key
+        if key is not None:
+            hanging = self._by_health[key]
+            hanging.remove((service, instance))
+            if not hanging:
+                del self._by_health[key]
+
+    def known(self, namespace: str, service: str) -> Service:
+        """ValueError in words if it is not."""
         found = self.services.get((namespace.lower(), service.lower()))
         if found is None:
             raise ValueError(f"there is no service {service!r} in a namespace {namespace!r}")
@@ -223,8 +252,7 @@ class Registry:
             if self._zone_of(node.name) is node.zone:
                 self.names[node.name] = node
         service.by_id[spec.id.lower()] = instance
-        if spec.health_key is not None:
-            self._by_health.setdefault(spec.health_key, []).append((service, instance))
+        self._hook(service, instance)
         name = records.reverse_name(spec.ip)
         if self._zone_of(name) is None:
             reverse = self.names.setdefault(name, ReverseNode(name))
@@ -248,10 +276,16 @@ class Registry:
         return node
 
     def _remember(self, before: Registry) -> None:
-        """Who was healthy last, of services all of whose instances have been unhealthy since before this began."""
+        """Who was healthy last, of services all of whose instances have been unhealthy since before this began.
+
+        Revisions go on where they were.
+        """
         for key, service in self.services.items():
-            if key in before.services and not service.last_healthy:
-                service.last_healthy = before.services[key].last_healthy
+            was = before.services.get(key)
+            if was is None:
+                continue
+            service.last_healthy = service.last_healthy or was.last_healthy
+            service.revision = max(service.revision, was.revision + 1)
 
 
 def _refuse_doubles(what: str, names: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -26,9 +27,11 @@ from ipaddress import ip_address
 from .answers import Answers
 from .cache import Cache
 from .counters import DnsCounters
+from .discover import EVERYBODY, Query
 from .forwarder import TRY_TIMEOUT, Forwarder
 from .guard import Guard
 from .https import HttpsStream
+from .instances import Instance, is_up
 from .query_log import QueryLog
 from .responder import Responder
 from .secondaries import Secondaries
@@ -155,6 +158,10 @@ class DnsServer:
         with self._watching():
             self._responder.deregister(namespace, service, instance_id)
 
+    def discover(self, namespace: str, service: str, query: Query = EVERYBODY) -> list[Instance]:
+        """Whom a query finds, in an order of chance. ValueError in words if there is no such service."""
+        return self.answers.discover(namespace, service, query, random.sample)
+
     async def prepare(self, spec: DnsSpec) -> Prepared:
         """OSError with the address in it if one cannot be bound, ValueError in words for a mistake in `spec`."""
         loop = asyncio.get_running_loop()
@@ -239,7 +246,7 @@ class DnsServer:
             self._serial.contents_changed()
 
     def _is_healthy(self, instance: InstanceSpec) -> bool:
-        return instance.health_key is None or self._health.is_healthy(instance.health_key)
+        return is_up(instance, self._health)
 
     def _bind(self, loop: asyncio.AbstractEventLoop, address: str, port: int, connections: Connections) -> _Listener:
         udp, tcp = _bind_both(address, port, self._shared)

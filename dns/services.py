@@ -26,10 +26,15 @@ SVCB_PRIORITY = 1  # the least that is no alias (RFC 9460 section 2.4.1)
 
 
 class Service:
-    __slots__ = ("by_id", "last_healthy", "latencies", "places", "record_sets", "spec", "ttls")
+    """`revision` moves whenever an instance comes, goes or is another, its health included. It never moves back."""
 
-    def __init__(self, spec: ServiceSpec, instances: Iterable[Instance], latencies: Latencies) -> None:
+    __slots__ = ("by_id", "last_healthy", "latencies", "places", "record_sets", "revision", "spec", "ttls")
+
+    def __init__(
+        self, spec: ServiceSpec, instances: Iterable[Instance], latencies: Latencies, revision: int = 0
+    ) -> None:
         self.spec = spec
+        self.revision = revision
         self.latencies = latencies
         self.by_id = {instance.spec.id.lower(): instance for instance in instances}
         self.ttls: dict[str, int] = dict(spec.records)
@@ -53,6 +58,7 @@ class Service:
 
     def changed(self, families: Collection[Type]) -> list[Dependent]:
         """What it says of instances with these types of address is made anew. Returns what is over with that."""
+        self.revision += 1
         self.note_healthy()
         touched = [each for each in self.record_sets if each.family is None or each.family in families]
         return [ring for each in touched for ring in each.forget()]
@@ -109,7 +115,8 @@ def address_ring(service: Service, rtype: Type, ttl: int, vantage: Vantage) -> R
 def target_ring(place: ServiceZone, owner: bytes, rtype: Type, ttl: int, vantage: Vantage) -> Ring:
     """Records that name instances: SRV, HTTPS and SVCB. The addresses of those come along."""
     service = place.service
-    chosen = service.chosen(list(service.by_id.values()), vantage)
+    # Who has registered without a port is there by address alone: no SRV record says port 0.
+    chosen = service.chosen([each for each in service.by_id.values() if each.spec.port], vantage)
     rdata, ttls = _srv if rtype == Type.SRV else _svcb, service.ttls
     parent = pointer(HEADER_SIZE + len(owner) - len(place.name))
     answers = [record(QUESTION_NAME, rtype, ttl, rdata(service, each, place.name)) for each in chosen]

@@ -28,6 +28,16 @@ class HealthSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Down:
+    """The health key of an instance that is unhealthy whatever a HealthSource would say of it."""
+
+    why: str
+    namespace: str
+    service: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """One instance. `health_key` is meaningless here: it is handed back to the HealthSource; None is always healthy."""
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 TIMEOUT = 5.0
 
 
 class NoAnswerError(Exception):
     """Nobody answers there, or not Penstock. The message is a sentence."""
+
+
+class RefusedError(Exception):
+    """It was understood and not done. Each of the arguments is a sentence that says why."""
 
 
 def get_status(admin: str) -> dict[str, Any]:
@@ -30,13 +34,38 @@ def get_names(admin: str, **query: str) -> list[dict[str, Any]]:
     return reports
 
 
+def change(admin: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What is answered to a request that changes something. RefusedError if it is not done."""
+    status, answer = _ask(admin, method, path, body)
+    if isinstance(answer, dict) and status in (200, 201):
+        return answer
+    if isinstance(answer, dict) and isinstance(answer.get("mistakes"), list):
+        raise RefusedError(*answer["mistakes"])
+    raise NoAnswerError(f"what answers on {admin} is not Penstock's admin address, or is an older one")
+
+
+def instance_path(name: str, instance_id: str) -> str:
+    """Of `api.services`: the service is the first label, the namespace is the rest."""
+    service, dot, namespace = name.removesuffix(".").partition(".")
+    if not (service and dot and namespace):
+        raise RefusedError(f"{name!r} is no service with its namespace, such as api.services")
+    parts = ("namespaces", namespace, "services", service, "instances", instance_id)
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
 def _get(admin: str, path: str) -> Any:
+    status, found = _ask(admin, "GET", path)
+    return found if status == 200 else None
+
+
+def _ask(admin: str, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Status and what the answer's JSON says; None if it is none."""
     host, port = _split(admin)
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, json.dumps(body) if body is not None else None)
         answer = connection.getresponse()
-        body = answer.read()
+        content = answer.read()
     except ConnectionRefusedError:
         raise NoAnswerError(
             f"nothing listens on {admin}: is penstock running, with `admin: {{listen: {_in_yaml(host, port)}}}` in its "
@@ -48,10 +77,9 @@ def _get(admin: str, path: str) -> Any:
     finally:
         connection.close()
     try:
-        found = json.loads(body) if answer.status == 200 else None
+        return answer.status, json.loads(content)
     except ValueError:
-        return None
-    return found
+        return answer.status, None
 
 
 def _split(admin: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The HTTP server of the admin address. It reads the runtime when asked and holds nothing of its own.
+"""The HTTP server of the admin address. It asks the runtime and holds nothing of its own.
 
 It has the same two-phase life as the planes, so that a configuration that moves it either moves it or changes nothing.
 It has no password: who can connect can read. That is why it stands on loopback unless somebody asks for more.
@@ -10,8 +10,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from ...dns.aiohttp_log import keep_clients_mistakes_out
 from ..change import UNCHANGED, Change, Prepared
 from ..exits import host_port
 from ..explain_dns import explain_names
+from .discovery import BODY_LIMIT, add_discovery
 from .metrics import Collected, registry_of
 from .status import status_of
 
@@ -48,6 +50,7 @@ class Admin:
             application(runtime),
             access_log=None,
             handle_signals=False,
+            handler_cancellation=True,  # who waits for a change and leaves gives up his place at once
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
@@ -111,7 +114,7 @@ def application(runtime: Runtime) -> web.Application:
 
     async def names(request: web.Request) -> web.Response:
         try:
-            return _json(await explain_names(runtime, request.query))
+            return _json(explain_names(runtime, request.query))
         except ValueError as error:
             raise web.HTTPBadRequest(reason=str(error)) from None
 
@@ -124,11 +127,12 @@ def application(runtime: Runtime) -> web.Application:
             return web.Response(text="ready\n")
         return web.Response(status=503, text=f"{runtime.phase}\n")
 
-    app = web.Application(middlewares=[_problems])
+    app = web.Application(middlewares=[_problems], client_max_size=BODY_LIMIT)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/status", status)
     app.router.add_get("/explain/{id}", explain)
     app.router.add_get("/dns/explain", names)
+    add_discovery(app, runtime, _json, _mistaken)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
     return app
@@ -151,8 +155,12 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     return response
 
 
-def _problem(status: int, detail: str, headers: dict[str, str]) -> web.Response:
-    body = {"type": "about:blank", "status": status, "title": HTTPStatus(status).phrase, "detail": detail}
+def _mistaken(status: int, *mistakes: str, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    return _problem(status, "; ".join(mistakes), dict(headers), mistakes=mistakes)
+
+
+def _problem(status: int, detail: str, headers: dict[str, str], **more: object) -> web.Response:
+    body = {"type": "about:blank", "status": status, "title": HTTPStatus(status).phrase, "detail": detail, **more}
     return _json(body, status=status, content_type="application/problem+json", headers=headers)
 
 

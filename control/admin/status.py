@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ...dns.instances import is_up
 from ...dns.query_log import name_text
 from ..exits import host_port
 from ..version import VERSION
@@ -189,8 +190,10 @@ def _top_names(runtime: Runtime) -> list[Json] | None:
 
 def _services(runtime: Runtime) -> list[Json]:
     def instance(spec: InstanceSpec) -> Json:
-        healthy = spec.health_key is None or runtime.health.is_healthy(spec.health_key)
+        healthy = is_up(spec, runtime.health)
         return {"id": spec.id, "ip": spec.ip, "port": spec.port, "weight": spec.weight, "healthy": healthy}
+
+    known = runtime.dns.answers.registry.known
 
     namespaces = runtime.settings.dns.namespaces if runtime.settings else ()
     return [
@@ -198,7 +201,7 @@ def _services(runtime: Runtime) -> list[Json]:
             "names": [f"{service.name}.{zone}" for zone in namespace.names],
             "records": dict(service.records),
             "policy": service.policy,
-            "instances": [instance(spec) for spec in service.instances],
+            "instances": [instance(each.spec) for each in known(namespace.names[0], service.name).by_id.values()],
         }
         for namespace in namespaces
         for service in namespace.services

@@ -14,6 +14,7 @@ from .compile import instance_id, zones_of
 from .mistakes import Path
 from .models import Configuration, Namespace, Service
 from .review import Review
+from .scalars import seconds_as_text
 
 NAME_LIMIT: Final = 253  # characters of a DNS name written with dots; 255 octets in RFC 1035 section 2.3.4
 
@@ -53,6 +54,7 @@ def _namespace(review: Review, path: Path, namespace: Namespace) -> None:
         _service(review, (*services, index), service)
         _length(review, (*services, index), service, longest)
         check_policy(review, (*services, index), service, namespace)
+        _draining(review, (*services, index), service, namespace)
     check_records(review, path, namespace, longest)
 
 
@@ -62,6 +64,21 @@ def _length(review: Review, path: Path, service: Service, zone: str) -> None:
     excess = len(f"{longest}.{service.name}.{zone}") - NAME_LIMIT
     if excess > 0:
         review.mistake((*path, "name"), f"{longest} in it has a name that is {excess} characters too long for DNS")
+
+
+def _draining(review: Review, path: Path, service: Service, namespace: Namespace) -> None:
+    """Who was told of a target comes for as long as he may keep that."""
+    ttls = [namespace.ttl if record.ttl is None else record.ttl for record in service.dns_records]
+    longest = max(ttls, default=namespace.ttl)
+    for _, balancer in review.load_balancers():
+        for group in balancer.target_groups:
+            delay = group.deregistration_delay
+            if group.name == service.target_group and delay < longest:
+                review.warn(
+                    (*path, "target_group"),
+                    f"{group.name} has a deregistration_delay of {seconds_as_text(delay)}, and clients may go by an"
+                    f" answer for {seconds_as_text(longest)}: a target that is removed drains for as long",
+                )
 
 
 def _service(review: Review, path: Path, service: Service) -> None:

@@ -51,6 +51,7 @@ from ...proxy.specs import (
 from . import compile_limits, models, models_filters, models_rules
 from .compile_dns import latencies, networks, outlasting_answers, place_of, recursion, seen_by, static_records
 from .compile_dns_serving import compile_forwarding, compile_transport
+from .compile_registration import registration
 from .compile_security import Firewalls
 from .settings import AccessLogSettings, NamedService, Settings
 
@@ -105,6 +106,7 @@ def compile_settings(
         resolvers=configuration.resolution.resolvers,
         workers=configuration.workers,
         named_services=tuple(_named_services(namespaces, groups)),
+        registration=registration(configuration.service_discovery, _health_check),
     )
 
 
@@ -432,11 +434,12 @@ def default_records(instances: tuple[InstanceSpec, ...], ttl: int) -> tuple[tupl
 
 def _default_types(instances: tuple[InstanceSpec, ...]) -> Iterator[RecordType]:
     versions = {ip_address(instance.ip).version for instance in instances}
-    if 4 in versions or not versions:  # a service whose instances are yet to come has a name all the same
+    # A service whose instances are yet to come has a name all the same, and is open to what they will be.
+    if 4 in versions or not versions:
         yield "A"
-    if 6 in versions:
+    if 6 in versions or not versions:
         yield "AAAA"
-    if instances and all(instance.port for instance in instances):
+    if all(instance.port for instance in instances):
         yield "SRV"
 
 

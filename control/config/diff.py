@@ -6,7 +6,7 @@ Compares what the planes were asked to do, so a comment or a reordered key is no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from ...dns.specs import InstanceSpec, NamespaceSpec, ServiceSpec
@@ -50,6 +50,8 @@ def _settings(old: Settings, new: Settings) -> Iterator[str]:
         yield "how DNS forwards and caches changed"
     if old.dns.transport != new.dns.transport:
         yield "how DNS is asked, and by whom, changed"
+    if replace(old.registration, takers=()) != replace(new.registration, takers=()):
+        yield "who may register, or how many, changed"
     yield from _value("admin listens at", _endpoints([old.admin]), _endpoints([new.admin]))
     yield from _value("access log", _access_log(old), _access_log(new))
     yield from _value("targets are resolved by", _resolvers(old), _resolvers(new))

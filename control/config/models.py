@@ -12,7 +12,16 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .model_base import Described, Model
-from .models_dns import LONGEST_TTL, AllUnhealthy, DnsNetwork, DnsType, RegionLatency, RoutingPolicy, StaticRecord
+from .models_dns import (
+    LONGEST_TTL,
+    AllUnhealthy,
+    DnsNetwork,
+    DnsType,
+    RegionLatency,
+    Registration,
+    RoutingPolicy,
+    StaticRecord,
+)
 from .models_dns_serving import DnsEndpoints, DnsServing
 from .models_filters import Filter
 from .models_limits import (
@@ -492,6 +501,8 @@ class Namespace(Described):
 class ServiceDiscoverySection(Described):
     namespaces: tuple[Namespace, ...] = ()
     """The zones that are answered here."""
+    registration: Registration = Registration()
+    """Instances that come and go over the admin address."""
 
 
 class DnsSection(DnsServing):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+from ...dns.registrations import IN_ALL, PER_SERVICE
 from .model_base import Described, Model
-from .scalars import Cidr, HostName, Name, Text, duration, one_or_more
+from .scalars import Cidr, Flag, HostName, Name, Text, duration, one_or_more, whole
+from .settings import LONG_POLLS, LOOPBACK
 
 LONGEST_TTL: Final = 2**31 - 1  # RFC 2181 section 8
 
@@ -47,3 +49,16 @@ class RegionLatency(Model):
     """To here; and back, unless that is listed too."""
     latency: Annotated[float, *duration(0, 60)]
     """How long a packet takes there and back."""
+
+
+class Registration(Described):
+    allow: Annotated[tuple[Cidr, ...], *one_or_more("127.0.0.0/8")] = LOOPBACK
+    """Who may register, deregister and say what is healthy, besides reading. Left out: this machine."""
+    instances: Annotated[int, *whole(0, 1_000_000)] = IN_ALL
+    """Registered ones at once; each takes some 2 KiB in every process."""
+    instances_per_service: Annotated[int, *whole(1, 1_000_000)] = PER_SERVICE
+    """The same for one service: what a change costs grows with these."""
+    long_polls: Annotated[int, *whole(0, 100_000)] = LONG_POLLS
+    """Those who wait for a change at once; each holds a connection."""
+    keep: Flag = True
+    """Whether instances without heartbeat, and what operators said of health, outlive a restart."""

@@ -83,6 +83,11 @@ def _duration(low: float, high: float, *, whole: bool = False) -> Callable[[obje
     return check
 
 
+def parse_duration(text: str, low: float, high: float) -> float:
+    """Seconds, of a text such as `30s`. ValueError in words."""
+    return _duration(low, high)(text)
+
+
 def size_as_text(size: int) -> str:
     """`65536` as `64KiB`."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):

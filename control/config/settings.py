@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+from ...dns.registrations import IN_ALL, PER_SERVICE
 from ...dns.specs import DnsSpec
 from ...proxy.health import CheckKey
-from ...proxy.specs import ProxySpec
-from .scalars import Endpoint
+from ...proxy.specs import HealthCheckSpec, ProxySpec
+from .scalars import Endpoint, Network
+
+LOOPBACK: Final[tuple[Network, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+LONG_POLLS: Final = 1000  # each holds a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,25 @@ class NamedService:
 
 
 @dataclass(frozen=True, slots=True)
+class Taker:
+    """A service that takes registrations; `check` is how its instances are probed."""
+
+    namespace: str
+    service: str
+    check: HealthCheckSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    takers: tuple[Taker, ...] = ()
+    allow: tuple[Network, ...] = LOOPBACK
+    instances: int = IN_ALL
+    instances_per_service: int = PER_SERVICE
+    long_polls: int = LONG_POLLS
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     proxy: ProxySpec
     dns: DnsSpec
@@ -41,3 +65,4 @@ class Settings:
     grace: float | None = None  # seconds before that, from SIGTERM on; None: as it is needed
     workers: int | Literal["auto"] = 1
     named_services: tuple[NamedService, ...] = ()
+    registration: RegistrationSettings = RegistrationSettings()

@@ -364,7 +364,7 @@ def test_namespaces_and_services() -> None:
                             InstanceSpec("2001-0db8-0000-0000-0000-0000-0000-0001-80", "2001:db8::1", 80),
                         ),
                     ),
-                    ServiceSpec("later", (("A", 60),), "weighted"),
+                    ServiceSpec("later", (("A", 60), ("AAAA", 60), ("SRV", 60)), "weighted"),
                 ),
             ),
         ),

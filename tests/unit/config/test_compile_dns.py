@@ -105,3 +105,20 @@ def test_records_that_no_answer_can_hold_are_a_mistake_with_its_place() -> None:
     [mistake] = mistakes(text)
     assert "service_discovery.namespaces[0].records[0].value" in mistake
     assert mistake.endswith("is 78900 octets in all, and an answer holds 65000")
+
+
+@pytest.mark.parametrize(("delay", "ttl", "warned"), [("5s", "60s", True), ("60s", "60s", False), ("5s", "5s", False)])
+def test_a_target_that_drains_for_less_than_a_ttl_is_warned_of(delay: str, ttl: str, warned: bool) -> None:
+    found = warnings(f"""
+    load_balancer:
+      name: lb
+      target_groups: [{{name: web, deregistration_delay: {delay}, targets: [{{ip: 192.0.2.1, port: 80}}]}}]
+      listeners: [{{port: 80, address: 127.0.0.1, protocol: HTTP, default_action: {{forward: web}}}}]
+    service_discovery: {{namespaces: [{{name: services, services: [
+      {{name: web, target_group: web, dns_records: [{{type: A, ttl: {ttl}}}]}}]}}]}}
+    dns: {{listen: 127.0.0.1}}
+    """)
+    assert [str(each).partition("target_group: ")[2] for each in found] == [
+        f"web has a deregistration_delay of {delay}, and clients may go by an answer for {ttl}: "
+        "a target that is removed drains for as long"
+    ] * warned

@@ -137,7 +137,7 @@ def test_the_dns_ports_are_reserved_too_and_get_no_query() -> None:
     async def main() -> None:
         port = free_port()
         spec = DnsSpec(listen=(("127.0.0.1", port),))
-        reservation, server = DnsReservation(), DnsServer(HealthTable(), shared=True)
+        reservation, server = DnsReservation(HealthTable()), DnsServer(HealthTable(), shared=True)
         (await reservation.prepare(spec)).commit()
         assert reservation.bound == [("127.0.0.1", port)]
         (await server.prepare(spec)).commit()
@@ -148,7 +148,7 @@ def test_the_dns_ports_are_reserved_too_and_get_no_query() -> None:
                 client.send(bytes((0, number)) + b"\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01")
                 answer = await asyncio.get_running_loop().sock_recv(client, 512)
                 assert answer[1] == number
-        for other in (DnsReservation(), DnsServer(HealthTable())):
+        for other in (DnsReservation(HealthTable()), DnsServer(HealthTable())):
             with pytest.raises(OSError, match=f"127.0.0.1:{port}/udp"):
                 await other.prepare(spec)
         await server.stop(0)
