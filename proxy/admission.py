@@ -28,9 +28,8 @@ class Negotiated(asyncio.Protocol):
         connection = transport.get_extra_info("ssl_object")
         asked = connection.context.client_certificates
         if asked is not None and too_large(connection, asked):
-            listener.counters.active -= 1
             source, _ = self._announced or (transport.get_extra_info("peername")[:2], None)
-            listener.refuse(source, "client_certificate_too_large")
+            listener.turn_away(self, source, "client_certificate_too_large")
             transport.abort()
             return
         session = (

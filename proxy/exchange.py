@@ -379,6 +379,11 @@ class Exchange(ClientSide):
                 _, self.request_id, _ = self.listener.tracer.stamp(head)
             raise
 
+    def _check_length(self, route: Route, head: RequestHead) -> None:
+        if route.body_limit and head.length > route.body_limit:
+            self.target = None
+            raise BadMessage(413, "body_too_large")
+
     # -- accounts -----------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:

@@ -12,7 +12,7 @@ import base64
 import secrets
 from typing import TYPE_CHECKING
 
-from .http2_codes import ENHANCE_YOUR_CALM, NO_ERROR, REFUSED_STREAM
+from .http2_codes import ENHANCE_YOUR_CALM, NO_ERROR
 from .http2_stream import Http2Stream
 from .http2_wire import Fault, Wire
 from .http_fields import BadMessage
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .specs import ListenerLimits
 
+MANY_PIECES = 64  # of output that gather before it is looked whether the client takes them
 BUDGET_PERIOD = 60.0  # seconds; more resets or control frames in one than the limits say ends the connection
 
 
@@ -127,8 +128,10 @@ class Http2Session(asyncio.Protocol):
 
     def begin(self, number: int, reading: Reading, uri: bytes, *, ended: bool) -> None:
         if self.going:
-            self.wire.reset(number, REFUSED_STREAM)  # RFC 9113 8.7: it may be sent again
+            self.wire.refuse(number)
             return
+        if len(self.wire.out) > MANY_PIECES:
+            self.flush()
         stream = self.streams[number] = Http2Stream(self, number, ended=ended)
         self.deadline = 0.0  # swept every second: the streams have deadlines of their own
         if reading.request is None:
@@ -168,8 +171,11 @@ class Http2Session(asyncio.Protocol):
         self.flush_soon()
         self.spend(resets=1)
 
-    def forget(self, number: int) -> None:
-        self.streams.pop(number, None)
+    def forget(self, stream: Http2Stream) -> None:
+        self.streams.pop(stream.number, None)
+        if stream.unacknowledged:  # its own window is gone with it, and the connection's is not
+            self.wire.acknowledge_all(stream.unacknowledged)
+            stream.unacknowledged = 0
         if not self.streams:
             self.deadline = self.listener.clock.now + self.listener.keep_alive_timeout
             if self.going and not self._ended and self.transport is not None:
@@ -211,7 +217,7 @@ class Http2Session(asyncio.Protocol):
             return
         self.going = True
         self.flush()
-        self._ended = self.wire.over = True
+        self._ended = self.wire.stopped = True
         for stream in tuple(self.streams.values()):
             stream.client_left()
         transport = self.transport
@@ -222,6 +228,8 @@ class Http2Session(asyncio.Protocol):
             return
         self.deadline = self.listener.clock.now + self.listener.limits.linger_timeout
         transport.write_eof()
+        if self.full:
+            transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False
@@ -233,12 +241,19 @@ class Http2Session(asyncio.Protocol):
             stream.client_left()
 
     def pause_writing(self) -> None:
-        self.full = True
+        """Who does not read is not read from: heads and answers of our own ask no window, and must not gather."""
+        self.full = self.wire.stopped = True
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.full = False
-        for stream in tuple(self.streams.values()):
-            stream.pump()
+        if self._ended or self.transport is None:
+            return
+        self.wire.stopped = False
+        self.transport.resume_reading()
+        self.wire.pump_all()
+        self.data_received(b"")  # what came before we stopped
 
     def expire(self) -> None:
         """Swept once a second: with streams under way each has a deadline of its own."""

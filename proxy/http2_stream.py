@@ -40,7 +40,7 @@ class Http2Stream(Exchange):
         "_last",
         "_lingered",
         "_trailers",
-        "_unacknowledged",
+        "arrived",
         "credit",
         "ended",
         "held",
@@ -48,6 +48,7 @@ class Http2Stream(Exchange):
         "number",
         "relay",
         "session",
+        "unacknowledged",
         "unsaid",
         "websocket",
         "window",
@@ -72,7 +73,7 @@ class Http2Stream(Exchange):
         self.length = CHUNKED
         self.ended = ended
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
-        self._unacknowledged = 0
+        self.unacknowledged = 0  # bytes of its body that the client may not send again yet
         self._ahead: list[bytes] = []  # of the request's body, until there is a target
         self._body = bytearray()  # of the answer, waiting for the client's window
         self._last = False  # nothing more will be added to it
@@ -116,13 +117,13 @@ class Http2Stream(Exchange):
         group = self.group = route.group or self._draw(route)
         if group is None:
             if route.filters is not None:
+                self._check_length(route, head)
                 self._replay = None if self.sending else b""
                 self._filter(route, forward, tail)
                 return
             self._answer_ourselves()
             return
-        if route.body_limit and head.length > route.body_limit:
-            raise BadMessage(413, "body_too_large")
+        self._check_length(route, head)
         if route.edits is not None:
             try:
                 uri, forward = route.edits.request(uri, forward)
@@ -156,7 +157,7 @@ class Http2Stream(Exchange):
 
     def received_data(self, data: bytes, size: int) -> None:
         """`size` is what counts against the windows, padding and all."""
-        self._unacknowledged += size
+        self.unacknowledged += size
         if self._closed:
             self._lingered += size
             if self._lingered > self.listener.limits.linger:
@@ -222,8 +223,8 @@ class Http2Stream(Exchange):
             self._ahead = ahead
 
     def _acknowledge(self) -> None:
-        if self._unacknowledged:
-            size, self._unacknowledged = self._unacknowledged, 0
+        if self.unacknowledged:
+            size, self.unacknowledged = self.unacknowledged, 0
             self.session.wire.acknowledge(self, size)
             self.session.flush_soon()
 
@@ -265,7 +266,7 @@ class Http2Stream(Exchange):
         target.counters.responses[status // 100] += 1
         self._settle()
         session.flush_soon()
-        session.forget(self.number)
+        session.forget(self)
 
     def response_begins(self, head: ResponseHead, first: bytes = b"") -> None:
         if self.route is not None and self.route.edits is not None:
@@ -348,6 +349,8 @@ class Http2Stream(Exchange):
         for data in ahead:
             relay.client.data_received(data)
         self._acknowledge()
+        if self.ended:
+            relay.client.connection_lost(None)
 
     def write_tunnelled(self, data: bytes) -> None:
         self.sent += len(data)
@@ -410,7 +413,7 @@ class Http2Stream(Exchange):
 
     def _forget_if_over(self) -> None:
         if self._closed and self.ended and self.upstream is None:
-            self.session.forget(self.number)
+            self.session.forget(self)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -446,7 +449,7 @@ class Http2Stream(Exchange):
         if not self._closed:
             self._closed = self.ended = True
             self.session.reset(self.number, INTERNAL_ERROR)
-            self.session.forget(self.number)
+            self.session.forget(self)
 
     def client_left(self) -> None:
         """The client reset the stream, or its connection ended."""
@@ -458,7 +461,7 @@ class Http2Stream(Exchange):
             self.status = self.status or 460
             self._settle()
         self._give_up()
-        self.session.forget(self.number)
+        self.session.forget(self)
 
     def review(self, limits: ListenerLimits, elapsed: float) -> None:
         if self._finished or self.relay is not None:
@@ -471,7 +474,7 @@ class Http2Stream(Exchange):
         if self._closed:
             self.ended = True
             self.session.reset(self.number, NO_ERROR)
-            self.session.forget(self.number)
+            self.session.forget(self)
             return
         if self.relay is not None:
             if self.relay.deadline <= self.listener.clock.now:

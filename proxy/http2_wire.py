@@ -53,6 +53,7 @@ from .http2_writer import Stream, Writer
 ASSUMED_STREAMS = 100  # what clients begin with before they know our limit, as RFC 9113 6.5.2 advises
 MAX_CONTINUATIONS = 64  # frames of one head (CVE-2024-27316); 64 KiB of fields fit in four
 MAX_SKIPPED = 16  # gaps in the streams' numbers that are told from streams which are over
+MAX_SETTINGS = 32  # of one frame: each change of windows is one for every stream (CVE-2020-11080, nghttp2's figure)
 UPDATES_PER_FRAME = 2  # windows that each frame of DATA may open again: its stream's and the connection's
 
 _frame = struct.Struct(">IBL").unpack_from  # length and type in one number, flags, stream
@@ -96,7 +97,7 @@ class Wire(Writer):
         "_skipped",
         "_updates",
         "_websocket_key",
-        "over",
+        "stopped",
         "streams",
         "table",
     )
@@ -113,7 +114,7 @@ class Wire(Writer):
     ) -> None:
         super().__init__(stream_window=stream_window, connection_window=connection_window)
         self.streams: dict[int, Stream] = {}
-        self.over = False  # set by the owner: nothing that still comes is looked at
+        self.stopped = False  # set by the owner: what has come is kept, and not looked at
         self.table = hpack.EMPTY
         self._owner = owner
         self._max_streams = max_streams
@@ -166,8 +167,8 @@ class Wire(Writer):
             else:
                 self._control(kind, number, flags, data[start:stop])
             position = stop
-            if self.over:
-                return
+            if self.stopped:
+                break
         if position < end:
             self._held = data[position:]
 
@@ -231,7 +232,12 @@ class Wire(Writer):
     def _one_too_many(self, number: int) -> None:
         if self._agreed or len(self.streams) >= ASSUMED_STREAMS:
             raise Fault(PROTOCOL_ERROR)
+        self.refuse(number)
+
+    def refuse(self, number: int) -> None:
+        """RFC 9113 8.7: it may be sent again."""
         self.reset(number, REFUSED_STREAM)
+        self._owner.spend(control_frames=1)
 
     def _unusual_head(self, number: int, flags: int, payload: bytes) -> None:
         """Padded, with a priority, or to be continued."""
@@ -310,6 +316,8 @@ class Wire(Writer):
                 raise Fault(self._fault_on(number))
             if size:
                 self.acknowledge_all(size)
+            if not content:
+                self._owner.spend(control_frames=1)
             if stream is not None:
                 self._stream_error(stream, STREAM_CLOSED)
             return
@@ -361,12 +369,14 @@ class Wire(Writer):
             return
         if len(payload) % 6:
             raise Fault(FRAME_SIZE_ERROR)
+        if len(payload) > MAX_SETTINGS * 6:
+            raise Fault(ENHANCE_YOUR_CALM)
         self._awaited = -1
         for setting, value in _settings(payload):
             self._set(setting, value)
         self.write(SETTINGS, ACK, 0, b"")
         self._owner.spend(control_frames=1)
-        self._pump_all()
+        self.pump_all()
 
     def _set(self, setting: int, value: int) -> None:
         if setting == INITIAL_WINDOW_SIZE:
@@ -414,6 +424,7 @@ class Wire(Writer):
         if len(payload) < 8:
             raise Fault(FRAME_SIZE_ERROR)
         self._owner.client_goes()
+        self._owner.spend(control_frames=1)
 
     def _window_update(self, number: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -430,7 +441,7 @@ class Wire(Writer):
             self.window += increment
             if self.window > MAX_WINDOW:
                 raise Fault(FLOW_CONTROL_ERROR)
-            self._pump_all()
+            self.pump_all()
             return
         stream = self.streams.get(number)
         if stream is None:
@@ -443,9 +454,16 @@ class Wire(Writer):
         else:
             stream.pump()
 
-    def _pump_all(self) -> None:
-        for stream in tuple(self.streams.values()):
+    def pump_all(self) -> None:
+        """In turns: who had some of the connection's window stands behind all others when there is more."""
+        streams = self.streams
+        for stream in tuple(streams.values()):
+            before = self.window
+            if before <= 0:
+                return
             stream.pump()
+            if self.window != before and stream.number in streams:
+                streams[stream.number] = streams.pop(stream.number)
 
 
 def _unpad(payload: bytes) -> bytes:

@@ -32,10 +32,7 @@ class HttpBody(HttpClient):
         self._slow_for = 0.0
         body = data[start:]
         self._body_from = self.received - len(body)
-        limit = self.route.body_limit  # type: ignore[union-attr]  # there is one, as below
-        if limit and head.length > limit:
-            self.target = None
-            raise BadMessage(413, "body_too_large")
+        self._check_length(self.route, head)  # type: ignore[arg-type]  # there is one, as below
         if head.length == CHUNKED:
             self.reader = ChunkedReader(self.listener.chunk_limits)
             body = self._read_chunks(body)

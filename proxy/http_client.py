@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .specs import ListenerLimits
 
-# Why nothing is expected of a client now; several reasons may hold at once. For the last two it is not read from.
-CONNECTING, UPSTREAM_FULL, AHEAD = 1, 2, 4
+# Why nothing is expected of a client now; several reasons may hold at once. But for the first it is not read from.
+CONNECTING, UPSTREAM_FULL, AHEAD, CLIENT_FULL = 1, 2, 4, 8
 
 
 class HttpClient(Exchange, asyncio.Protocol):
-    __slots__ = ("_ahead", "_hold", "_lingering", "busy", "retire_at", "transport", "write")
+    __slots__ = ("_ahead", "_hold", "_lingering", "busy", "full", "retire_at", "transport", "write")
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
         self.transport: asyncio.Transport | None = None
         self.busy = False  # a request is under way, or being ended
         self._ahead = b""
+        self.full = False  # the client reads slower than its targets answer
         self._hold = 0
         self._lingering = -1  # bytes read since we began to linger
         self.retire_at = 0.0  # 0: never
@@ -76,6 +77,8 @@ class HttpClient(Exchange, asyncio.Protocol):
         self._ahead = data
 
     def _next(self) -> None:
+        if self.full:
+            return
         data, self._ahead = self._ahead, b""
         if self._hold:
             self._resume(AHEAD)
@@ -102,6 +105,8 @@ class HttpClient(Exchange, asyncio.Protocol):
             self._linger()
             return
         self._reset()
+        if self._hold:
+            self._resume(UPSTREAM_FULL)
         if self._ahead:
             self._next()
 
@@ -192,7 +197,7 @@ class HttpClient(Exchange, asyncio.Protocol):
             return
         if self.transport.is_closing():
             self.transport.abort()  # what it was to read, it did not
-        elif self._ahead and not self.busy:
+        elif self._ahead and not (self.busy or self.full):
             self._refuse(BadMessage(408, "head_timeout"))
         else:
             self.transport.close()  # idle, or lingering

@@ -28,7 +28,7 @@ from .http1 import (
 from .http2_codes import PREFACE
 from .http2_session import Http2Session
 from .http_body import HttpBody
-from .http_client import UPSTREAM_FULL
+from .http_client import CLIENT_FULL, UPSTREAM_FULL
 from .http_fields import BadMessage
 from .recent import MAX_HEAD
 from .relay import Relay
@@ -52,12 +52,10 @@ class HttpSession(HttpBody):
         "_said_plan",
         "_tail",
         "_tracer",
-        "full",
     )
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
-        self.full = False  # the client reads slower than the target answers
         self._tail = b""
         self._guard: HostGuard | None = None
         self._tracer = listener.tracer  # the connection's, whatever a reload changes: its tail begins what this ends
@@ -459,20 +457,27 @@ class HttpSession(HttpBody):
 
     def hold_client(self) -> None:
         """The target reads slower than the client sends."""
+        self.simple = False  # so the request's end is seen by `_done`, which knows of holds
         self._pause(UPSTREAM_FULL)
 
     def release_client(self) -> None:
         self._resume(UPSTREAM_FULL)
 
     def pause_writing(self) -> None:
+        """What it is to read comes no faster, and its next request not at all; the body of this one does."""
         self.full = True
         if self.upstream is not None:
             self.upstream.transport.pause_reading()
+        if not self.sending:
+            self._pause(CLIENT_FULL)
 
     def resume_writing(self) -> None:
         self.full = False
         if self.upstream is not None:
             self.upstream.transport.resume_reading()
+        self._resume(CLIENT_FULL)
+        if self._ahead and not self.busy:
+            self._next()
 
     def expire(self) -> None:
         """The deadline has passed."""

@@ -242,8 +242,7 @@ class Listener:
         else:
             protocol = TcpSession(self).client
         if reason or not self._claim(_connection(protocol), source[0]):
-            self.counters.active -= 1
-            self.refuse(source, reason or TOO_MANY)
+            self.turn_away(_connection(protocol), source, reason or TOO_MANY)
             transport.abort()
             return
         transport.set_protocol(protocol)
@@ -336,16 +335,22 @@ class Listener:
             self._drop(client, source, "proxy_header_missing")
         except asyncio.CancelledError:
             client.close()
-            self.counters.active -= 1
-            self._sources.release(client)
+            self._uncount(client)
             raise
 
     def _drop(self, client: socket.socket, source: Endpoint, reason: str) -> None:
         """A connection that was admitted and does not get a session."""
         client.close()
-        self.counters.active -= 1
-        self._sources.release(client)
+        self.turn_away(client, source, reason)
+
+    def turn_away(self, connection: object, source: Endpoint, reason: str) -> None:
+        """It was counted, and will not be in `connections`."""
+        self._uncount(connection)
         self.refuse(source, reason)
+
+    def _uncount(self, connection: object) -> None:
+        self.counters.active -= 1
+        self._sources.release(connection)
 
     async def _handshake(self, client: socket.socket, source: Endpoint, local: Endpoint) -> None:
         announced = (source, local) if self.proxies is not None or self.spec.is_unix else None
@@ -366,8 +371,7 @@ class Listener:
             )
         except (OSError, EOFError) as error:  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             self.counters.tls_failed += self.secure
-            self.counters.active -= 1
-            self._sources.release(_connection(protocol))
+            self._uncount(_connection(protocol))
             reason = failure.reason(error)
             if reason is not None:
                 self.refuse(source, reason)
@@ -378,8 +382,7 @@ class Listener:
     def release(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
-            self.counters.active -= 1
-            self._sources.release(connection)
+            self._uncount(connection)
 
     def replace(self, old: Connection, new: Connection) -> None:
         self.connections.remove(old)

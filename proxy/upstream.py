@@ -102,6 +102,7 @@ class Upstream(asyncio.Protocol):
                 else:  # the same, without a call
                     self.session = None
                     target.in_flight -= 1
+                    self._interim = 0
                     self.received = False
                     self.reused = True
                     self.idle_until = self._clock.now + self._idle_timeout

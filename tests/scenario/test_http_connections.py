@@ -238,6 +238,46 @@ def test_s07_refused_upgrade_keeps_http_framing() -> None:
     run(main())
 
 
+def test_interim_answers_are_counted_for_each_request_anew() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+
+    async def main() -> None:
+        async with Origin(early + response(b"x")) as origin, balancing(origin.port) as balancer:
+            answer = await balancer.exchange(GET * 40 + LAST)
+            assert answer.count(b"HTTP/1.1 200") == 41
+            assert origin.connections == 1
+
+    run(main())
+
+
+def test_a_target_that_answers_before_it_has_taken_the_body_does_not_stop_its_client() -> None:
+    """All of the body waits for the target when the answer comes; so the connection stays, and the client is heard."""
+
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def early(exchange: Exchange) -> None:
+            await release.wait()
+            exchange.writer.write(response(b"early"))
+
+        async with Origin(early, response(b"next")) as origin, balancing(origin.port) as balancer:
+            reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            while not origin.requests:
+                await asyncio.sleep(0.001)
+            (upstream,) = balancer.group().targets[0].connections
+            upstream.pause_writing()  # as the loop says it when the target takes no more
+            release.set()
+            assert (await read_answer(reader)).endswith(b"early")
+            upstream.resume_writing()
+            writer.write(GET)
+            async with asyncio.timeout(5):
+                assert (await read_answer(reader)).endswith(b"next")
+            writer.close()
+
+    run(main())
+
+
 def test_s10_a_byte_on_an_idle_connection_ends_it() -> None:
     async def chatty(exchange: Exchange) -> None:
         exchange.writer.write(response(b"one"))

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from penstock.proxy.session_tickets import KEY_BYTES
-from penstock.proxy.specs import CertificateSpec, ClientCertificatesSpec, TracingSpec
+from penstock.proxy.specs import CertificateSpec, ClientCertificatesSpec, ListenerLimits, TracingSpec
 from support import Exchange, Origin, response, run
 from support.balancer import Balancer, balancing
 from support.certificates import Authority, issue
@@ -267,7 +267,11 @@ def test_passthrough_tells_the_whole_chain_up_to_a_limit(tmp_path: Path) -> None
     async def main() -> None:
         async with (
             Origin(response(b"ok")) as origin,
-            balancing(origin.port, **secure(client_certificates=trusting("passthrough"))) as lb,
+            balancing(
+                origin.port,
+                limits=ListenerLimits(connections_per_source=1),
+                **secure(client_certificates=trusting("passthrough")),
+            ) as lb,
         ):
             async with connection(lb, client(tmp_path / "chain.pem")) as one:
                 assert await one.ask() == 200
@@ -277,6 +281,8 @@ def test_passthrough_tells_the_whole_chain_up_to_a_limit(tmp_path: Path) -> None
             await refused(lb, client(tmp_path / "long.pem"))
             assert dict(lb.listener.counters.failed) == {"client_certificate_too_large": 1}
             assert lb.log[-1].reason == "client_certificate_too_large"
+            async with connection(lb, client(tmp_path / "chain.pem")) as one:
+                assert await one.ask() == 200, "who was refused counts no longer for its source"
 
     run(main())
 

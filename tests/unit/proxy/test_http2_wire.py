@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import hpack
 import pytest
@@ -154,6 +155,7 @@ FAULTS: dict[str, tuple[int, bytes]] = {
     "RST_STREAM of the wrong size": (FRAME_SIZE_ERROR, raw(3, bytes(3), stream=1)),
     "RST_STREAM on a stream that was never opened": (PROTOCOL_ERROR, raw(3, bytes(4), stream=9)),
     "SETTINGS on a stream": (PROTOCOL_ERROR, raw(4, stream=1)),
+    "SETTINGS without end": (ENHANCE_YOUR_CALM, raw(4, b"\0\4\0\1\0\0" * 33)),
     "SETTINGS of the wrong size": (FRAME_SIZE_ERROR, raw(4, bytes(5))),
     "SETTINGS: an acknowledgement that says something": (FRAME_SIZE_ERROR, raw(4, bytes(6), 1)),
     "SETTINGS: push is 2": (PROTOCOL_ERROR, raw(4, b"\0\2\0\0\0\2")),
@@ -310,10 +312,35 @@ def test_what_costs_us_more_than_the_client_is_counted() -> None:
     ours.take(ours.head(1, POST))
     cheap: list[Frame | bytes] = [
         PingFrame(0, bytes(8)), SettingsFrame(0), PriorityFrame(7, depends_on=0, stream_weight=1), raw(0x42),
-        DataFrame(1, b""), RstStreamFrame(1, 8), RstStreamFrame(1, 8),
+        DataFrame(1, b""), RstStreamFrame(1, 8), RstStreamFrame(1, 8), GoAwayFrame(0),
     ]  # fmt: skip
     ours.take(*cheap)
-    assert (ours.control_frames, ours.resets) == (6, 1)
+    assert (ours.control_frames, ours.resets) == (7, 1)
+
+
+def test_what_we_refuse_and_what_says_nothing_after_that_is_counted() -> None:
+    ours = Ours(max_streams=1)
+    ours.take(ours.head(1, POST), ours.head(3, POST), ours.head(5, POST))
+    assert ours.control_frames == 2
+    ours.take(DataFrame(3, b"x"), DataFrame(3, b""), DataFrame(5, b"", pad_length=5, flags=["PADDED"]))
+    assert ours.control_frames == 4
+
+
+def test_streams_have_turns_at_the_connections_window() -> None:
+    ours = Ours()
+    turns: list[int] = []
+
+    def pump(number: int) -> None:
+        turns.append(number)
+        ours.wire.window -= 10
+
+    ours.wire.window = 0
+    for number in (1, 3, 5):
+        ours.take(ours.head(number, POST))
+        ours.stream(number).pump = partial(pump, number)  # type: ignore[method-assign]
+    for increment in (10, 10, 10, 20, 20):
+        ours.take(WindowUpdateFrame(0, increment))
+    assert turns == [1, 3, 5, 1, 3, 5, 1]
 
 
 def test_windows_that_free_nothing_are_counted() -> None:
