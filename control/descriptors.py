@@ -29,4 +29,6 @@ def take_over(line: socket.socket, names: Sequence[str]) -> dict[str, socket.soc
             raise ConnectionError("the supervisor is gone")
         descriptors += some
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for each in sockets:
+        each.setblocking(False)  # as it is already, but Python must know: its `dup` would make it wait, for all workers
     return dict(zip(names, sockets, strict=True))

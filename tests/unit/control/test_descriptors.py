@@ -33,6 +33,16 @@ def test_sockets_arrive_by_name(count: int) -> None:
             each.close()
 
 
+def test_a_duplicate_of_one_that_was_handed_over_does_not_block() -> None:
+    """Whether accept() waits is one flag for all processes, and a worker that is new must not change it for others."""
+    ours, its = socket.socketpair()
+    with ours, its, socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)
+        hand_over(ours, [one])
+        with take_over(its, ["unix:/run/web.sock"])["unix:/run/web.sock"] as taken, taken.dup():
+            assert not os.get_blocking(one.fileno())
+
+
 def test_a_line_whose_other_end_is_gone() -> None:
     ours, its = socket.socketpair()
     with ours, its, socket.socket(socket.AF_UNIX) as one:
