@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from .hpack import EMPTY, MAX_PSEUDO, Field, ListTooLarge, Table, decode, path_literal
-from .http2 import Http2Request, check_fields, request_of
+from .http2 import Http2Request, request_of
 from .http_fields import BadMessage
 
 # Bounds, as for heads of HTTP/1: what repeats is back at once when all is forgotten.
@@ -57,7 +57,7 @@ class Blocks:
     ) -> tuple[Reading, bytes]:
         """A block that is not in `known` as it stands, and what it asks for.
 
-        Raises what `decode` and `check_fields` raise.
+        Raises what `decode` raises.
         """
         template, path = path_literal(block)
         if _usual_path(path) is not None:
@@ -81,7 +81,6 @@ class Blocks:
         key = tuple(fields)
         request = self._lists.get(key)
         if request is None:
-            check_fields(fields)
             try:
                 request = request_of(fields, ended=self.ended, websocket_key=websocket_key())
             except BadMessage as bad:

@@ -40,7 +40,6 @@ class Http2Stream(Exchange):
         "_last",
         "_lingered",
         "_trailers",
-        "arrived",
         "credit",
         "ended",
         "held",
@@ -70,8 +69,8 @@ class Http2Stream(Exchange):
         self.window = session.wire.initial_window
         self.credit = session.wire.first_credit
         self.unsaid = 0
-        self.length = CHUNKED
         self.ended = ended
+        self.length = CHUNKED  # of the request's body
         self.held = 0  # why the client's window is not opened again: the target is full, or not there yet
         self.unacknowledged = 0  # bytes of its body that the client may not send again yet
         self._ahead: list[bytes] = []  # of the request's body, until there is a target
@@ -150,10 +149,15 @@ class Http2Stream(Exchange):
         self.listener.counters.requests += 1
 
     def refuse(self, bad: BadMessage) -> None:
-        """A request that is none, or none that we take."""
-        if self._finished and not self._closed:
+        """A request that is none, or none that we take; it may show in its body or at its end."""
+        if self._finished and not self._began:
             self._count()
+        costly = self.upstream is not None or self._connecting is not None
+        self._give_up()
         self._fail(bad.status, bad.reason)
+        self._forget_if_over()
+        if costly:  # a connection to a target, as the client's own resets are
+            self.session.spend(resets=1)
 
     def received_data(self, data: bytes, size: int) -> None:
         """`size` is what counts against the windows, padding and all."""
@@ -168,12 +172,10 @@ class Http2Stream(Exchange):
         self.received += len(data)
         limit = self.route.body_limit if self.route is not None else 0
         if limit and self.received > limit and not self.websocket:
-            self._give_up()
-            self._fail(413, "body_too_large")
+            self.refuse(BadMessage(413, "body_too_large"))
             return
-        if self.received > self.length >= 0:
-            self._give_up()
-            self._fail(400, "bad_content_length")
+        if 0 <= self.length < self.received:
+            self.refuse(BadMessage(400, "bad_content_length"))  # RFC 9113 8.1.1
             return
         self.deadline = self.listener.clock.now + self.listener.limits.idle_timeout
         if self.relay is not None:
@@ -195,10 +197,7 @@ class Http2Stream(Exchange):
     def received_end(self) -> None:
         self.ended = True
         if self.sending and self.received < self.length:
-            # RFC 9113 8.1.1: this stream's error alone. Where the answer was complete before (nothing is sent any more)
-            # it is none: curl ends an upload so that is answered early.
-            self._give_up()
-            self._fail(400, "bad_content_length")
+            self.refuse(BadMessage(400, "bad_content_length"))
             return
         if self.relay is not None:
             self.relay.client.connection_lost(None)  # a WebSocket has no half-close

@@ -1,9 +1,9 @@
 """A connection of HTTP/2 from the server's side: frames in and out, flow control, and every error by its code.
 
-RFC 9113, strictly: what a client may not send ends its connection, but for the few errors that only concern a stream
-and cannot have been meant to be misread. Bytes go in, calls on the owner and on its streams come out; what is to be
-written gathers in `out`. The usual frame, a head that ends its request and was said before, takes one look into a
-dict.
+RFC 9113, strictly: frames that a client may not send end its connection, but for the few errors that only concern a
+stream; what is wrong with a message is for its stream to answer. Bytes go in, calls on the owner and on its streams
+come out; what is to be written gathers in `out`. The usual frame, a head that ends its request and was said before,
+takes one look into a dict.
 """
 
 from __future__ import annotations
@@ -216,8 +216,6 @@ class Wire(Writer):
     def _read(self, block: bytes, ended: bool) -> tuple[Reading, bytes]:
         try:
             return (WHOLE if ended else BEGUN).read(block, self.table, self._max_list, self._websocket_key)
-        except Malformed:
-            raise Fault(PROTOCOL_ERROR) from None
         except hpack.BadBlock:
             raise Fault(COMPRESSION_ERROR) from None
         except hpack.ListTooLarge:
@@ -274,26 +272,28 @@ class Wire(Writer):
     def _late_head(self, number: int, ended: bool, block: bytes) -> None:
         """Not of a new stream: trailers, or an error."""
         stream = self.streams.get(number)
-        if stream is None:
-            if number not in self.resets:
-                raise Fault(self._fault_on(number))
-        elif not stream.ended and not ended:
-            raise Fault(PROTOCOL_ERROR)  # RFC 9113 8.1: trailers are the end
+        if stream is None and number not in self.resets:
+            raise Fault(self._fault_on(number))
         try:
             fields, _, self.table = hpack.decode(block, self.table, self._max_list)
-            if stream is None:  # under way when we reset the stream: read for the table's sake
-                return
-            check_fields(fields, trailers=True)
-        except Malformed:
-            raise Fault(PROTOCOL_ERROR) from None
         except hpack.BadBlock:
             raise Fault(COMPRESSION_ERROR) from None
         except hpack.ListTooLarge:
             raise Fault(ENHANCE_YOUR_CALM) from None
+        if stream is None:  # under way when we reset the stream: read for the table's sake
+            return
         if stream.ended:
             self._stream_error(stream, STREAM_CLOSED)
+            return
+        stream.ended = ended
+        try:
+            check_fields(fields, trailers=True)
+            if not ended:  # RFC 9113 8.1: trailers are the end
+                raise Malformed
+        except Malformed as bad:
+            stream.refuse(bad)
+            self._owner.spend(control_frames=1)
         else:
-            stream.ended = True
             stream.received_end()
 
     def _fault_on(self, number: int) -> int:

@@ -6,7 +6,7 @@ What is to be written gathers in `out`, for whoever owns the connection to join 
 from __future__ import annotations
 
 import struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .http2_codes import (
     CONTINUATION,
@@ -25,6 +25,9 @@ from .http2_codes import (
     SETTINGS,
     WINDOW_UPDATE,
 )
+
+if TYPE_CHECKING:
+    from .http_fields import BadMessage
 
 MAX_REMEMBERED_RESETS = 128  # streams that we have reset and whose client may not have heard of it
 
@@ -45,6 +48,7 @@ class Stream(Protocol):
 
     def received_data(self, data: bytes, size: int) -> None: ...
     def received_end(self) -> None: ...
+    def refuse(self, bad: BadMessage) -> None: ...
     def client_left(self) -> None: ...
     def pump(self) -> None: ...
 

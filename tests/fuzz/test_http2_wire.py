@@ -33,7 +33,7 @@ from hyperframe.frame import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.proxy.http2 import request_of
+from penstock.proxy.http2 import Malformed, request_of
 from penstock.proxy.http2_blocks import Reading
 from penstock.proxy.http2_codes import PREFACE
 from penstock.proxy.http2_frames import Frames
@@ -55,17 +55,25 @@ class Taken:
     window: int
     credit: int
     ended: bool
-    length: int = -1
     unsaid: int = 0
+    length: int = -1  # that was said of its content
     arrived: int = 0
 
     def received_data(self, data: bytes, size: int) -> None:
+        self.arrived += len(data)
+        if 0 <= self.length < self.arrived:
+            self.refuse(BadMessage(400, "bad_content_length"))
         if data:
             self.owner.events.append(("data", self.number, data))
         self.owner.wire.acknowledge(self, size)
 
     def received_end(self) -> None:
+        if self.arrived < self.length:
+            self.refuse(BadMessage(400, "bad_content_length"))
         self.owner.events.append(("end", self.number))
+
+    def refuse(self, bad: BadMessage) -> None:
+        self.owner.malformed = True
 
     def client_left(self) -> None:
         self.owner.events.append(("reset", self.number))
@@ -81,6 +89,7 @@ class Ours:
 
     events: list[Event] = field(default_factory=list)
     fault: int | None = None
+    malformed: bool = False  # a message, which is over; its connection is not, as the library would have it
 
     def __post_init__(self) -> None:
         self.wire = Wire(
@@ -96,6 +105,9 @@ class Ours:
     def begin(self, number: int, reading: Reading, uri: bytes, *, ended: bool) -> None:
         stream = Taken(number, self, self.wire.initial_window, self.wire.first_credit, ended)
         self.wire.streams[number] = stream
+        if isinstance(reading.refusal, Malformed):
+            self.malformed = True
+            return
         if reading.request is None:
             assert reading.refusal is not None
             self.events.append(("refused", number, reading.refusal.reason))
@@ -287,6 +299,7 @@ def test_what_a_right_client_says_is_heard_alike(steps: list[tuple[Any, ...]], c
     theirs.take(data)
     assert theirs.refused is None
     assert ours.fault is None
+    assert not ours.malformed
     assert ours.events == theirs.events
     for number, stream in ours.wire.streams.items():
         theirs_too = theirs.frames.local_flow_control_window(number)
@@ -309,7 +322,8 @@ def test_a_request_that_is_malformed_to_the_library_is_to_us(
     ours, theirs = Ours(), Theirs()
     ours.take([data])
     theirs.take(data)
-    assert (ours.fault is None) == (theirs.refused is None)
+    assert ours.malformed == (theirs.refused is not None)
+    assert ours.fault is None
     assert ours.events == theirs.events
 
 
@@ -339,9 +353,10 @@ def test_what_the_library_refuses_is_refused(
     ours.take([b"".join(pieces)])
     theirs.take(b"".join(pieces))
     if theirs.refused is not None:
-        assert ours.fault is not None, theirs.refused
-    heard = [event for event in ours.events if event[0] in ("request", "refused")]
-    assert heard == [event for event in theirs.events if event[0] in ("request", "refused")][: len(heard)]
+        assert ours.fault is not None or ours.malformed, theirs.refused
+    if not ours.malformed:
+        heard = [event for event in ours.events if event[0] in ("request", "refused")]
+        assert heard == [event for event in theirs.events if event[0] in ("request", "refused")][: len(heard)]
 
 
 @QUICK

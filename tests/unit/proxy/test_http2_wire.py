@@ -32,6 +32,7 @@ from penstock.proxy.http2_codes import (
     STREAM_CLOSED,
 )
 from penstock.proxy.http2_wire import Fault, Wire
+from penstock.proxy.http_fields import BadMessage
 
 GET = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
 POST = [(b":method", b"POST"), *GET[1:]]
@@ -47,6 +48,7 @@ class Taken:
     credit: int
     ended: bool
     unsaid: int = 0
+    refused: str = ""
     received: bytes = b""
     pumped: int = 0
 
@@ -55,6 +57,9 @@ class Taken:
 
     def received_end(self) -> None:
         pass
+
+    def refuse(self, bad: BadMessage) -> None:
+        self.refused = bad.reason
 
     def client_left(self) -> None:
         del self.wire.streams[self.number]
@@ -147,7 +152,6 @@ FAULTS: dict[str, tuple[int, bytes]] = {
     "HEADERS: a stream that awaits itself": (PROTOCOL_ERROR, raw(1, b"\0\0\0\3\0\x82", 0x25, 3)),
     "HEADERS: a block that cannot be read": (COMPRESSION_ERROR, raw(1, b"\x80", 5, 3)),
     "trailers that cannot be read": (COMPRESSION_ERROR, raw(1, b"\x80", 5, 1)),
-    "trailers that do not end the stream": (PROTOCOL_ERROR, raw(1, b"\x00\x01x\x01y", 4, 1)),
     "PRIORITY on the connection": (PROTOCOL_ERROR, raw(2, bytes(5))),
     "PRIORITY of the wrong size": (FRAME_SIZE_ERROR, raw(2, bytes(4), stream=1)),
     "PRIORITY of a stream that awaits itself": (PROTOCOL_ERROR, raw(2, b"\0\0\0\1\0", stream=1)),
@@ -305,6 +309,16 @@ def test_windows_of_ours() -> None:
     with pytest.raises(Fault) as fault:
         ours.take(DataFrame(1, bytes(1001)))
     assert fault.value.code == FLOW_CONTROL_ERROR
+
+
+@pytest.mark.parametrize(("trailers", "flags"), [([(b"x", b"y")], []), ([(b":path", b"/")], END)])
+def test_malformed_trailers_concern_their_stream(trailers: list[tuple[bytes, bytes]], flags: list[str]) -> None:
+    ours = Ours()
+    ours.take(ours.head(1, POST), ours.head(1, trailers, *flags))
+    assert ours.stream(1).refused == "malformed"
+    assert ours.control_frames == 1
+    ours.take(ours.head(3, GET, *END))
+    assert len(ours.paths) == 2
 
 
 def test_what_costs_us_more_than_the_client_is_counted() -> None:
