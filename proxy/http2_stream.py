@@ -160,8 +160,7 @@ class Http2Stream(Exchange):
             self.session.spend(resets=1)
 
     def received_data(self, data: bytes, size: int) -> None:
-        """`size` is what counts against the windows, padding and all."""
-        self.unacknowledged += size
+        self.unacknowledged += size  # what counts against the windows, padding and all
         if self._closed:
             self._lingered += size
             if self._lingered > self.listener.limits.linger:

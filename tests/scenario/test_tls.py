@@ -265,14 +265,8 @@ def test_passthrough_tells_the_whole_chain_up_to_a_limit(tmp_path: Path) -> None
     (tmp_path / "long.pem").write_bytes(chain + ROOT.pem * 30 + key)
 
     async def main() -> None:
-        async with (
-            Origin(response(b"ok")) as origin,
-            balancing(
-                origin.port,
-                limits=ListenerLimits(connections_per_source=1),
-                **secure(client_certificates=trusting("passthrough")),
-            ) as lb,
-        ):
+        asked = secure(client_certificates=trusting("passthrough"), limits=ListenerLimits(connections_per_source=1))
+        async with Origin(response(b"ok")) as origin, balancing(origin.port, **asked) as lb:
             async with connection(lb, client(tmp_path / "chain.pem")) as one:
                 assert await one.ask() == 200
             told = origin.requests[0].value(PREFIX.encode())
