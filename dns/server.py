@@ -169,7 +169,7 @@ class DnsServer:
             self._connections = Connections(loop, self._responder)
         # In a thread: a thousand instances take some 80 ms, and queries must not wait for that.
         changed = self._changed_meanwhile = set[Hashable]()
-        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, 0, self._responder.answers)
+        answers = await asyncio.to_thread(Answers, spec, self._is_healthy, self._serial.number, self._responder.answers)
         opened: dict[Endpoint, _Listener] = {}
         opened_secure: dict[SecureEndpoint, _SecureListener] = {}
         contexts = {secure: self._context(secure) for secure in spec.transport.secure}
