@@ -17,6 +17,7 @@ from .errors import (
     NotFound,
     QuotaExceeded,
 )
+from .explanation import Blocker, Code, Fix, Hop, Outcome, Path, Reachability, Way
 from .ipam import AddressPool, PoolReport, next_subnet
 from .model import (
     AclRule,
@@ -44,6 +45,7 @@ from .model import (
     VirtualNetwork,
 )
 from .quotas import Quotas
+from .reachability import reachability
 from .state import NetworkState
 from .values import PortRange, Protocol
 
@@ -53,9 +55,13 @@ __all__ = [
     "AddressError",
     "AddressPool",
     "AddressesExhausted",
+    "Blocker",
+    "Code",
     "Conflict",
     "DnsConfig",
     "EgressOnlyInternetGateway",
+    "Fix",
+    "Hop",
     "InUse",
     "InternetGateway",
     "Invalid",
@@ -68,6 +74,8 @@ __all__ = [
     "NetworkInterface",
     "NetworkState",
     "NotFound",
+    "Outcome",
+    "Path",
     "Peering",
     "PoolReport",
     "PortRange",
@@ -75,6 +83,7 @@ __all__ = [
     "Protocol",
     "QuotaExceeded",
     "Quotas",
+    "Reachability",
     "Route",
     "RouteTable",
     "Scheme",
@@ -86,5 +95,7 @@ __all__ = [
     "Thing",
     "Tunnel",
     "VirtualNetwork",
+    "Way",
     "next_subnet",
+    "reachability",
 ]

@@ -30,6 +30,7 @@ from .model import (
 from .quotas import DEFAULT_QUOTAS, Quotas
 from .references import references
 from .usage import over_quota
+from .values import Block
 
 T = TypeVar("T", bound=Thing)
 
@@ -192,6 +193,11 @@ class NetworkState:
         return _grouped(
             (end, peering) for peering in self.list(Peering) for end in (peering.requester, peering.accepter)
         )
+
+    @cached_property
+    def peer_blocks(self) -> dict[str, tuple[Block, ...]]:
+        """What the peers of rules stand for, filled in as rules are read."""
+        return {}
 
     def network_of(self, subnet: str) -> str | None:
         found = self.find(Subnet, subnet)
