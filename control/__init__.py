@@ -9,10 +9,67 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .network import (
+        AclRule,
+        Action,
+        DnsConfig,
+        EgressOnlyInternetGateway,
+        InternetGateway,
+        Listener,
+        LoadBalancer,
+        NatGateway,
+        NetworkAcl,
+        NetworkInterface,
+        NetworkState,
+        Peering,
+        PortRange,
+        PrefixList,
+        Protocol,
+        Quotas,
+        Route,
+        RouteTable,
+        Scheme,
+        SecurityGroup,
+        SecurityRule,
+        Subnet,
+        Target,
+        TargetGroup,
+        Tunnel,
+        VirtualNetwork,
+    )
     from .process import run
     from .runtime import Runtime
 
-__all__ = ["Runtime", "run"]
+__all__ = [
+    "AclRule",
+    "Action",
+    "DnsConfig",
+    "EgressOnlyInternetGateway",
+    "InternetGateway",
+    "Listener",
+    "LoadBalancer",
+    "NatGateway",
+    "NetworkAcl",
+    "NetworkInterface",
+    "NetworkState",
+    "Peering",
+    "PortRange",
+    "PrefixList",
+    "Protocol",
+    "Quotas",
+    "Route",
+    "RouteTable",
+    "Runtime",
+    "Scheme",
+    "SecurityGroup",
+    "SecurityRule",
+    "Subnet",
+    "Target",
+    "TargetGroup",
+    "Tunnel",
+    "VirtualNetwork",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +82,8 @@ def __getattr__(name: str) -> Any:
         from .runtime import Runtime
 
         return Runtime
+    if name in __all__:
+        from . import network
+
+        return getattr(network, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

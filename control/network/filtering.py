@@ -230,7 +230,7 @@ def _group_spec(state: NetworkState, group: SecurityGroup) -> SecurityGroupSpec:
             SecurityRuleSpec(
                 _protocol(rule),
                 _ports(rule),
-                _peers(rule_peer(rule), peer_cidrs(state, rule_peer(rule))),
+                Peers(rule_peer(rule), peer_cidrs(state, rule_peer(rule))),
                 rule.description,
             )
             for rule in rules_of(group, way)
@@ -255,7 +255,7 @@ def _placements(state: NetworkState, subnets: Iterable[Subnet]) -> Iterator[Plac
 
 def _acl_spec(rule: AclRule) -> AclRuleSpec:
     peer = rule.source or rule.destination or ""
-    return AclRuleSpec(rule.number, _protocol(rule), _ports(rule), _peers(peer, (peer,)), rule.action is Action.ALLOW)
+    return AclRuleSpec(rule.number, _protocol(rule), _ports(rule), Peers(peer, (peer,)), rule.action is Action.ALLOW)
 
 
 def _protocol(rule: SecurityRule | AclRule) -> IpProtocol:
@@ -264,7 +264,3 @@ def _protocol(rule: SecurityRule | AclRule) -> IpProtocol:
 
 def _ports(rule: SecurityRule | AclRule) -> tuple[int, int]:
     return rule.port_range.first, rule.port_range.last
-
-
-def _peers(label: str, cidrs: tuple[str, ...]) -> Peers:
-    return Peers(label, cidrs)

@@ -206,9 +206,6 @@ class AddressPool:
             return owner
         return next((name for name, (first, last) in self._ranges.items() if first <= number <= last), None)
 
-    def holdings(self) -> dict[str, str]:
-        return {owner: self._text(*held) for owner, held in self._ranges.items()}
-
     def report(self, now: float) -> PoolReport:
         self._reap(now)
         usable = max(0, self._high - self._low + 1)

@@ -80,7 +80,9 @@ def internet(*, ipv6: bool) -> Place:
 
 
 def of_interface(state: NetworkState, interface: NetworkInterface, *, ipv6: bool = False) -> Place:
-    address = interface.ipv6_address if ipv6 and interface.ipv6_address is not None else interface.address
+    address = interface.ipv6_address if ipv6 else interface.address
+    if address is None:
+        raise Invalid([Mistake(interface.name, "has no IPv6 address, and the other end is one")])
     cidr = _alone(address)
     groups = tuple(state.get(SecurityGroup, name) for name in interface.security_groups)
     # An IPv6 address is reached as it is: there is nothing to translate.
@@ -102,7 +104,9 @@ def at(state: NetworkState, address: str, network: str | None = None) -> Place:
 
 
 def _node(state: NetworkState, balancer: LoadBalancer, subnet: Subnet, *, ipv6: bool) -> Place:
-    cidr = subnet.ipv6_cidr if ipv6 and subnet.ipv6_cidr is not None else subnet.cidr
+    cidr = subnet.ipv6_cidr if ipv6 else subnet.cidr
+    if cidr is None:
+        raise Invalid([Mistake(f"{balancer.name} in {subnet.name}", "has no IPv6 address, and the other end is one")])
     groups = tuple(state.get(SecurityGroup, name) for name in balancer.security_groups)
     label = f"{balancer.name} in {subnet.name}"
     return Place(label, cidr, block(cidr), subnet, groups, balancer.scheme is Scheme.INTERNET, balancer)

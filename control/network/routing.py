@@ -7,7 +7,7 @@ prefix does not step in for it, and the answer says so by name.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from .model import (
     VirtualNetwork,
 )
 from .references import PREFIX_LIST
-from .values import block, is_ipv6
+from .values import block
 
 if TYPE_CHECKING:
     from .state import NetworkState
@@ -138,10 +138,3 @@ class RouteLookup:
     def _leave(self, inside: list[tuple[int, EffectiveRoute]]) -> None:
         last, _ = inside.pop()
         self._begin(last + 1, inside[-1][1] if inside else None)
-
-
-def default_route(routes: tuple[EffectiveRoute, ...], address: str) -> EffectiveRoute | None:
-    """Where the rest of the world is, for the family of `address`."""
-    wanted = EVERYWHERE[is_ipv6(address)]
-    by_destination: Mapping[str, EffectiveRoute] = {route.destination: route for route in reversed(routes)}
-    return by_destination.get(wanted)

@@ -196,5 +196,5 @@ class AgainstASet(RuleBasedStateMachine):
         assert report.free_runs == sum(number - 1 not in free for number in free)
 
 
-AgainstASet.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AgainstASet.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestAgainstASet = AgainstASet.TestCase

@@ -10,6 +10,7 @@ from penstock.control.network import (
     AclRule,
     Action,
     Code,
+    EgressOnlyInternetGateway,
     Fix,
     InternetGateway,
     Invalid,
@@ -324,6 +325,36 @@ def test_a_tunnel_carries_both_ways_and_says_when_it_is_down() -> None:
     assert codes(down, "web-1", "172.16.0.9:22") == [
         "BAD_STATE_VPN forward: route table private-routes, subnet app-subnet-1"
     ]
+
+
+def test_ipv6_goes_out_by_an_egress_only_gateway_and_nobody_comes_in_by_it() -> None:
+    state = (
+        SEED.delete(NetworkAcl, "app-acl")
+        .update(replace(SEED.get(VirtualNetwork, "app-network"), ipv6_cidr="2001:db8::/56"))
+        .create(
+            EgressOnlyInternetGateway(name="eigw-1", vpc="app-network"),
+            RouteTable(
+                name="six",
+                vpc="app-network",
+                routes=[Route(destination="::/0", egress_only_internet_gateway="eigw-1")],
+            ),
+            Subnet(
+                name="six-1",
+                network="app-network",
+                cidr="10.0.6.0/24",
+                ipv6_cidr="2001:db8:0:6::/64",
+                zone="us-west-1a",
+                route_table="six",
+            ),
+            NetworkInterface(name="six", subnet="six-1", address="10.0.6.10", ipv6_address="2001:db8:0:6::10"),
+        )
+    )
+    assert codes(state, "six", "[2001:db8:ffff::1]:443") == []
+    [blocker] = reachability(state, "2001:db8:ffff::1", "six:443").blockers
+    assert (blocker.code, blocker.way) == (Code.NO_ROUTE_TO_DESTINATION, Way.RETURN)
+    assert blocker.fix == Fix("network.route_tables.six.routes", "- {destination: '::/0', internet_gateway: igw-1}")
+    with pytest.raises(Invalid, match="web-1: has no IPv6 address"):
+        reachability(state, "2001:db8:ffff::1", "web-1:443")
 
 
 def test_a_question_about_nothing_is_answered_in_words() -> None:

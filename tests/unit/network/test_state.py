@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from penstock import control
+from penstock.control import network
 from penstock.control.network import (
     AclRule,
     Action,
@@ -264,3 +266,9 @@ def test_rules_of_the_two_families_are_counted_apart_and_names_in_both() -> None
     assert SEED.create(both).get(SecurityGroup, "g") == both
     with pytest.raises(QuotaExceeded, match="rules_per_security_group is 60"):
         SEED.create(replace(both, ingress_rules=[*both.ingress_rules, *rules(1, "tg-sg")]))
+
+
+def test_the_control_plane_hands_the_model_on_under_its_own_name() -> None:
+    handed_on = set(control.__all__) - {"Runtime", "run"}
+    assert {"VirtualNetwork", "NetworkState", "SecurityRule"} <= handed_on <= set(network.__all__)
+    assert all(getattr(control, name) is getattr(network, name) for name in handed_on)
