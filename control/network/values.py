@@ -124,8 +124,10 @@ def length(cidr: str) -> int:
 
 def cidr_mistake(text: str) -> str | None:
     """Why this is no CIDR block of a network or a rule, in words."""
-    if "/" not in text:
-        return f'"{text}" has no prefix length: write 10.0.0.0/16, or {text}/32 for one address'
+    if "/" not in text and is_address(text):
+        return (
+            f'"{text}" has no prefix length: write 10.0.0.0/16, or {text}/{128 if ":" in text else 32} for one address'
+        )
     try:
         network: IPv4Network | IPv6Network = ip_network(text, strict=False)
     except ValueError:

@@ -92,7 +92,7 @@ class _Walk:
         empty = not any(rules_of(group, direction) for group in place.groups)
         code = Code.SG_HAS_NO_RULES if empty else Code.ENI_SG_RULES_MISMATCH
         side = ("source", "from") if direction == "ingress" else ("destination", "to")
-        message = f"no rule allows {self._protocol} {self._port} {side[1]} {peer.cidr}"
+        message = f"no rule allows {self._packets(Way.FORWARD, self._port)} {side[1]} {peer.cidr}"
         # A group of another network may be named across a peering only, and is worth naming where addresses change.
         known = peer.peer if peer.network == place.network else peer.cidr
         fix = Fix(
@@ -114,10 +114,9 @@ class _Walk:
             part = f", for client ports {some}" if way is Way.RETURN and some != str(ports) else ""
             self._pass(way, component, f"{said.admitted[0][1]}{part}")
             return
-        what = "answers to client ports" if way is Way.RETURN else str(self._protocol)
         side = "from" if direction == "inbound" else "to"
         by = f"rule {said.denied_by.number} denies" if said.denied_by and said.denied_by.number else "no rule allows"
-        message = f"{by} {what} {ports} {side} {peer.cidr}"
+        message = f"{by} {self._packets(way, ports)} {side} {peer.cidr}"
         fix = self._acl_fix(acl, direction, said, ports, peer)
         self._block(Blocker(Code.SUBNET_ACL_RESTRICTION, way, component, message, said.denied_by, said.nearest, fix))
 
@@ -139,6 +138,11 @@ class _Walk:
 
     def _ports(self, key: str, ports: PortRange) -> str:
         return f"{key}: {ports}, " if self._protocol in {Protocol.TCP, Protocol.UDP} else ""
+
+    def _packets(self, way: Way, ports: PortRange) -> str:
+        if self._protocol is Protocol.ICMP:
+            return "icmp answers" if way is Way.RETURN else "icmp"
+        return f"answers to client ports {ports}" if way is Way.RETURN else f"{self._protocol} {ports}"
 
     # Routes
 

@@ -357,6 +357,21 @@ def test_ipv6_goes_out_by_an_egress_only_gateway_and_nobody_comes_in_by_it() -> 
         reachability(state, "2001:db8:ffff::1", "web-1:443")
 
 
+def test_a_ping_has_no_ports() -> None:
+    shut = NetworkAcl(name="shut", vpc="app-network", subnets=["app-subnet-2"])
+    state = two(group("app-sg"), group("db-sg", rule(5432, "app-sg")), shut)
+    answer = reachability(state, "client", "db-1", Protocol.ICMP)
+    assert [blocker.message for blocker in answer.blockers] == [
+        "no rule allows icmp from 10.0.1.20/32",
+        "no rule allows icmp from 10.0.1.20/32",
+        "no rule allows icmp answers to 10.0.1.20/32",
+    ]
+    assert Fix("security.security_groups.db-sg.ingress", "- {protocol: icmp, source: app-sg}") in answer.fixes
+    pings = SecurityRule(protocol=Protocol.ICMP, source="app-sg")
+    state = two(group("app-sg"), group("db-sg", pings))
+    assert reachability(state, "client", "db-1", Protocol.ICMP).outcome is Outcome.REACHABLE
+
+
 def test_a_question_about_nothing_is_answered_in_words() -> None:
     with pytest.raises(NotFound, match='no network interface or load balancer is named "ap-lb", did you mean "app-lb"'):
         reachability(SEED, "internet", "ap-lb:443")

@@ -146,6 +146,15 @@ def acl(*numbers: int) -> NetworkAcl:
         (subnet("10.0.3.0/24", zone=""), "zone: is missing: one of the zones of network app-network"),
         (replace(subnet("10.0.3.0/24"), public=True, nat_gateway="nat-1"), "is for private subnets"),
         (acl(40000), "40000 is outside 1 to 32766"),
+        (
+            NetworkAcl(
+                name="new",
+                vpc="app-network",
+                subnets=["edge"],
+                inbound_rules=[AclRule(number=1, protocol=Protocol.ALL, source="web-sg", action=Action.ALLOW)],
+            ),
+            'inbound_rules[0].source: "web-sg" is no CIDR block',
+        ),
         (acl(0), "0 is outside 1 to 32766"),
         (acl(7, 7), "the number 7 is taken twice"),
         (NetworkAcl(name="new", vpc="app-network"), "names none, and neither does app-acl"),
