@@ -27,12 +27,13 @@ FRAME = b"\x82\x81\x01\x02\x03\x04x"  # binary, one byte, masked
 
 
 def affordable(wanted: int, descriptors_each: int) -> int:
-    """How many connections of `wanted` the limit of open files lets a process hold. It is raised as far as it goes."""
+    """How many connections of `wanted` the limit of open files lets a process hold. It is raised as far as it goes.
+    From nine tenths of it on Penstock turns clients away."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:
         return wanted
-    return min(wanted, (hard - SPARE_DESCRIPTORS) // descriptors_each)
+    return min(wanted, (hard * 9 // 10 - SPARE_DESCRIPTORS) // descriptors_each)
 
 
 class Holder:

@@ -133,6 +133,8 @@ def markdown(results: Iterable[Result], settings: Settings, command: str) -> str
         "All proxies do the same work: a request id, X-Forwarded-For, -Proto and -Port, an address rule that admits",
         "127.0.0.0/8 alone (in Penstock a security group and a network ACL), timeouts, and health checks every 5 s",
         "(nginx cannot check: it counts failures). Idle connections to origins are lent to all clients.",
+        "",
+        "[Where the time goes](profiles.md) where a goal was missed.",
     ]
     for result in results:
         lines += ["", f"## {result.title}", ""]
