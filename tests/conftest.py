@@ -23,6 +23,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # the leak fixture collects after some tests, and then need not look at what imports made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_a_module_leaves_is_not_looked_at_again() -> Iterator[None]:
+    """Memos, reports and caches of thousands of tests: to look through them after each further test takes minutes."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_descriptor_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test ends with the file descriptors it began with; fixtures of wider scope have opened theirs before."""
