@@ -244,7 +244,7 @@ class TestHttps:
     )
     def test_what_is_no_question_is_told_so(self, version: str, arguments: list[str], path: str, status: int) -> None:
         if status == 414 and version == "--http1.1":
-            pytest.skip("aiohttp refuses the line itself, with 400")
+            status = 400  # aiohttp refuses the line itself
         curl = need_tool("curl", package="curl")
 
         async def scenario(server: DnsServer) -> None:
@@ -407,11 +407,10 @@ class TestCookies:
 
         with_server(scenario, cookie_secret=SECRET)
 
-    @pytest.mark.parametrize("case", packets.CASES, ids=lambda case: case.name)
+    @pytest.mark.parametrize(
+        "case", [case for case in packets.CASES if "cookie" not in case.name], ids=lambda case: case.name
+    )
     def test_every_row_of_the_table_as_without(self, case: packets.Case) -> None:
-        if "cookie" in case.name:
-            pytest.skip("that is what differs")
-
         async def scenario(server: DnsServer) -> None:
             if case.rcode is not None:
                 packets.check(case, await over_udp(server.bound[0], case.packet))
